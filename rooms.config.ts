@@ -1,0 +1,25 @@
+/**
+ * Who may import whom. Each room is a folder; its value lists the other rooms that it may import from.
+ * oxlint.config.ts turns this table into lint errors, so a new room is one line here.
+ */
+export const rooms = {
+  "runtime/contracts": [],
+  "runtime/lib": ["runtime/contracts"],
+  "runtime/engines": ["runtime/contracts"],
+  "runtime/demo": [],
+  "runtime/embedded": ["runtime/contracts", "runtime/lib"],
+  "runtime/agent": ["runtime/contracts", "runtime/lib", "runtime/engines"],
+  "runtime/gateway": ["runtime/contracts", "runtime/lib"],
+  "runtime/local": [
+    "runtime/contracts",
+    "runtime/lib",
+    "runtime/engines",
+    "runtime/agent",
+    "runtime/gateway",
+    "infra/stack",
+  ],
+  "infra/stack": ["runtime/contracts", "runtime/engines"],
+} as const satisfies Record<string, readonly string[]>;
+
+/** A folder that is listed in the import table. */
+export type Room = keyof typeof rooms;

@@ -1,0 +1,75 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import type { IncomingMessage } from "node:http";
+import type { Context, Handler, MiddlewareHandler } from "hono";
+import { HTTPException } from "hono/http-exception";
+import { PenstockError, toPenstockError } from "../contracts/errors.ts";
+import type { Logger } from "./log.ts";
+import type { NodeEnv } from "./serve.ts";
+
+/** Any thrown thing as OpenAI's JSON answer; what is not in the table is logged with its stack. */
+export function errorResponse(thrown: unknown, log: Logger): Response {
+  const error = thrown instanceof HTTPException ? fromHttpException(thrown) : toPenstockError(thrown);
+  if (error.code === "internal_error") log.error({ err: error.cause }, "unexpected error");
+  else log.debug({ err: error }, "request refused");
+  const headers = new Headers({ "content-type": "application/json" });
+  if (error.retryAfterSeconds !== undefined) headers.set("retry-after", String(Math.ceil(error.retryAfterSeconds)));
+  return new Response(JSON.stringify(error.toBody()), { status: error.kind.status, headers });
+}
+
+function fromHttpException(error: HTTPException): PenstockError {
+  if (error.status === 404) return new PenstockError("not_found", "There is nothing at this path.", { cause: error });
+  return toPenstockError(error.cause ?? error);
+}
+
+/** `app.onError` for a service. */
+export function onError(log: Logger): (thrown: Error) => Response {
+  return (thrown) => errorResponse(thrown, log);
+}
+
+/** `app.notFound` for a service. */
+export const notFound: Handler<NodeEnv> = (c: Context<NodeEnv>) => {
+  throw new PenstockError("not_found", `There is nothing at ${c.req.method} ${c.req.path}.`);
+};
+
+/** Lets only `Authorization: Bearer <secret>` pass. The comparison takes the same time for every wrong secret. */
+export function requireBearer(secret: string): MiddlewareHandler<NodeEnv> {
+  const expected = digest(secret);
+  return async function bearer(c, next) {
+    const given = /^Bearer (.+)$/i.exec(c.req.header("authorization") ?? "")?.[1];
+    if (given === undefined) {
+      throw new PenstockError("invalid_api_key", "Send your key as `Authorization: Bearer <key>`.");
+    }
+    if (!timingSafeEqual(digest(given), expected)) {
+      throw new PenstockError("invalid_api_key", "This key is not valid here.");
+    }
+    await next();
+  };
+}
+
+function digest(secret: string): Buffer {
+  return createHash("sha256").update(secret).digest();
+}
+
+/**
+ * The whole body of a request, at most `maxBytes`.
+ * Read from Node's own request, since web streams cost a multiple of it. Throws `body_too_large`.
+ */
+export async function readBody(incoming: IncomingMessage, maxBytes: number): Promise<Buffer> {
+  const declared = Number(incoming.headers["content-length"] ?? 0);
+  const tooLarge = () =>
+    new PenstockError("body_too_large", `The body is larger than the limit of ${maxBytes} bytes; send less.`);
+  if (declared > maxBytes) throw tooLarge();
+  const chunks: Buffer[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of incoming as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      if (size > maxBytes) throw tooLarge();
+      chunks.push(chunk);
+    }
+  } catch (cause) {
+    if (cause instanceof PenstockError) throw cause;
+    throw new PenstockError("client_closed", "The client left before its request was complete.", { cause });
+  }
+  return Buffer.concat(chunks, size);
+}
