@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { IncomingMessage } from "node:http";
-import type { Context, Handler, MiddlewareHandler } from "hono";
+import type { MiddlewareHandler, NotFoundHandler } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { PenstockError, toPenstockError } from "../contracts/errors.ts";
 import type { Logger } from "./log.ts";
@@ -27,7 +27,7 @@ export function onError(log: Logger): (thrown: Error) => Response {
 }
 
 /** `app.notFound` for a service. */
-export const notFound: Handler<NodeEnv> = (c: Context<NodeEnv>) => {
+export const notFound: NotFoundHandler<NodeEnv> = (c) => {
   throw new PenstockError("not_found", `There is nothing at ${c.req.method} ${c.req.path}.`);
 };
 

@@ -1,0 +1,103 @@
+import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
+import { Hono, type Context } from "hono";
+import type { Registry } from "prom-client";
+import { loadModelRequest, unloadModelRequest, type LoadEvent } from "../../contracts/agent.ts";
+import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
+import { parseJson, parseRequest } from "../../contracts/validate.ts";
+import { notFound, onError, readBody, requireBearer } from "../../lib/http.ts";
+import type { Logger } from "../../lib/log.ts";
+import { forwardHeaders, type Relay } from "../../lib/relay.ts";
+import type { NodeEnv } from "../../lib/serve.ts";
+import type { Node } from "../node.ts";
+
+/** What the agent's routes need. */
+export interface AgentAppOptions {
+  readonly node: Node;
+  readonly relay: Relay;
+  readonly metrics: Registry;
+  /** Bearer token of every call but the probes. */
+  readonly token: string;
+  readonly log: Logger;
+}
+
+/** A protocol body is small; a prompt is not read here. */
+const maxBodyBytes = 1024 * 1024;
+
+/** Deadlines of a relayed request. The gateway's are shorter; these only end what nobody waits for. */
+const firstByteTimeoutMs = 15 * 60_000;
+const betweenBytesTimeoutMs = 5 * 60_000;
+
+/** The agent protocol (architecture 4.3) over HTTP. */
+export function agentApp(options: AgentAppOptions): Hono<NodeEnv> {
+  const { node, metrics, log } = options;
+  const app = new Hono<NodeEnv>();
+  app.onError(onError(log));
+  app.notFound(notFound);
+
+  app.get("/health", (c) => c.json({ status: "ok" }));
+  app.get("/ready", (c) => {
+    if (node.draining) throw new PenstockError("draining", "This agent is draining.");
+    return c.json({ status: "ready" });
+  });
+
+  app.use(requireBearer(options.token));
+  app.post("/load_model", (c) => loadModel(c, options));
+  app.post("/unload_model", async (c) => {
+    const request = parseRequest(unloadModelRequest, parseJson(await readBody(c.env.incoming, maxBodyBytes)));
+    return c.json(await node.unload(request));
+  });
+  app.post("/heartbeat", async (c) => c.json(await node.heartbeat()));
+  app.post("/drain", async (c) => c.json(await node.drain()));
+  app.get("/stats", async (c) => c.json(await node.heartbeat()));
+  app.get("/metrics", async (c) => c.text(await metrics.metrics(), 200, { "content-type": metrics.contentType }));
+  app.on(["GET", "POST"], "/infer/:model/*", (c) => infer(c, options));
+  return app;
+}
+
+async function loadModel(c: Context<NodeEnv>, { node, log }: AgentAppOptions): Promise<Response> {
+  const request = parseRequest(loadModelRequest, parseJson(await readBody(c.env.incoming, maxBodyBytes)));
+  if (!request.stream) return c.json(await node.load(request, () => undefined));
+  const { outgoing } = c.env;
+  outgoing.writeHead(200, { "content-type": "application/x-ndjson", "cache-control": "no-cache" });
+  const send = (event: LoadEvent): void => {
+    if (!outgoing.destroyed) outgoing.write(`${JSON.stringify(event)}\n`);
+  };
+  try {
+    const result = await node.load(request, (progress) => send({ type: "progress", progress }));
+    send({ type: "result", result });
+  } catch (thrown) {
+    const error = toPenstockError(thrown);
+    if (error.code === "internal_error") log.error({ err: error.cause }, "load failed unexpectedly");
+    send({ type: "error", error: error.toBody() });
+  }
+  outgoing.end();
+  return RESPONSE_ALREADY_SENT;
+}
+
+/** Relays to the engine's loopback port. The body streams through unread: an agent never interprets a prompt. */
+async function infer(c: Context<NodeEnv>, { node, relay }: AgentAppOptions): Promise<Response> {
+  const { incoming, outgoing } = c.env;
+  const [, , encodedModel = "", ...rest] = (incoming.url ?? "").split("/");
+  using engine = node.acquire(decodeModel(encodedModel));
+  await relay.relay(
+    {
+      origin: engine.origin,
+      path: `/${rest.join("/")}`,
+      method: incoming.method === "GET" ? "GET" : "POST",
+      headers: forwardHeaders(incoming.headers, ["authorization"]),
+      body: incoming.method === "GET" ? null : incoming,
+      firstByteTimeoutMs,
+      betweenBytesTimeoutMs,
+    },
+    outgoing,
+  );
+  return RESPONSE_ALREADY_SENT;
+}
+
+function decodeModel(encoded: string): string {
+  try {
+    return decodeURIComponent(encoded);
+  } catch (cause) {
+    throw new PenstockError("invalid_value", "The model in the path is not valid URL encoding.", { cause });
+  }
+}

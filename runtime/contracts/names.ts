@@ -1,0 +1,21 @@
+/** Ports that a service listens on unless told otherwise. The engine's is that of its command line. */
+export const defaultPorts = { gateway: 8080, agent: 8081, engine: 8082 } as const;
+
+/** Environment variables that Penstock reads; only a `main.ts` does so. */
+export const envNames = {
+  /** Replaces the API key of the stack file. */
+  apiKey: "PENSTOCK_API_KEY",
+  /** Bearer token between gateway and agent. */
+  agentToken: "PENSTOCK_AGENT_TOKEN",
+  /** API key that the agent gives its engine through the environment, so that it is on no command line. */
+  engineKey: "PENSTOCK_ENGINE_KEY",
+  /** Folder for caches, logs and sockets of `npm start`. */
+  home: "PENSTOCK_HOME",
+  /** Token for gated models of the Hugging Face hub. */
+  hubToken: "HF_TOKEN",
+  /** A mirror of the Hugging Face hub. */
+  hubEndpoint: "HF_ENDPOINT",
+} as const;
+
+/** Response header with the id that logs carry for the request. */
+export const requestIdHeader = "x-request-id";

@@ -1,0 +1,206 @@
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
+import { Agent, errors, type Dispatcher } from "undici";
+import { errorFromBody, PenstockError } from "../contracts/errors.ts";
+import { writeSseError } from "./sse.ts";
+
+/** One request to send on. */
+export interface RelayRequest {
+  /** `http://host:port` of the upstream. */
+  readonly origin: string;
+  readonly path: string;
+  readonly method: Dispatcher.HttpMethod;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer | IncomingMessage | null;
+  /** How long the upstream may take until its status line: a whole answer, when it does not stream. */
+  readonly firstByteTimeoutMs: number;
+  /** How long the upstream may be silent inside a body. */
+  readonly betweenBytesTimeoutMs: number;
+}
+
+/** How a relay ended once the first byte had left. */
+export interface RelayResult {
+  readonly outcome: "complete" | "client_left" | "cut";
+  readonly status: number;
+  readonly bytes: number;
+}
+
+/** Headers that belong to one connection, and so never travel on (RFC 9110, 7.6.1). */
+const hopByHop = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+/** An error body longer than this is not one of ours. */
+const maxErrorBytes = 64 * 1024;
+
+/** Headers of a request that may travel on; `without` names further ones to leave out, in lower case. */
+export function forwardHeaders(headers: IncomingHttpHeaders, without: readonly string[] = []): Record<string, string> {
+  const kept: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers)) {
+    if (value === undefined || hopByHop.has(name) || name === "host" || name === "expect" || without.includes(name)) {
+      continue;
+    }
+    kept[name] = Array.isArray(value) ? value.join(", ") : value;
+  }
+  return kept;
+}
+
+/**
+ * Sends requests on and writes the answers to Node's own response, without web streams
+ * (measured: 20,000 requests/s a core against 3,000 with `fetch`).
+ */
+export class Relay {
+  readonly #agent = new Agent({ connect: { timeout: 5_000 }, keepAliveTimeout: 30_000, pipelining: 1 });
+
+  /**
+   * Relays one request to `outgoing`. When a held stream has already begun, only the body follows.
+   * Rejects with an error of the table while no byte of the upstream's answer has left, so that the caller may retry:
+   * `upstream_failed`, `upstream_timeout`, or what the upstream itself said with 502 or 503.
+   * Afterwards a failure is an SSE error event (or a destroyed socket) and the outcome `cut`.
+   */
+  relay(request: RelayRequest, outgoing: ServerResponse): Promise<RelayResult> {
+    const { promise, resolve, reject } = Promise.withResolvers<RelayResult>();
+    const handler = new RelayHandler(outgoing, { resolve, reject });
+    this.#agent.dispatch(
+      {
+        origin: request.origin,
+        path: request.path,
+        method: request.method,
+        headers: request.headers,
+        body: request.body,
+        headersTimeout: request.firstByteTimeoutMs,
+        bodyTimeout: request.betweenBytesTimeoutMs,
+      },
+      handler,
+    );
+    return promise;
+  }
+
+  /** Closes idle connections at once and cuts the rest. */
+  async close(): Promise<void> {
+    await this.#agent.destroy();
+  }
+}
+
+interface Settle {
+  resolve(result: RelayResult): void;
+  reject(error: PenstockError): void;
+}
+
+class RelayHandler implements Dispatcher.DispatchHandler {
+  readonly #outgoing: ServerResponse;
+  readonly #settle: Settle;
+  #controller: Dispatcher.DispatchController | undefined;
+  #status = 0;
+  #bytes = 0;
+  #streaming = false;
+  /** The body of a 502 or 503, kept back for the caller; undefined while the body is relayed. */
+  #refusal: Buffer[] | undefined;
+
+  readonly #onClientClosed = (): void => {
+    if (!this.#outgoing.writableFinished) this.#controller?.abort(new ClientLeft());
+  };
+
+  constructor(outgoing: ServerResponse, settle: Settle) {
+    this.#outgoing = outgoing;
+    this.#settle = settle;
+    outgoing.on("close", this.#onClientClosed);
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#outgoing.destroyed) controller.abort(new ClientLeft());
+  }
+
+  onResponseStart(_: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
+    // 1xx answers (such as 103 Early Hints) come before the one that counts.
+    if (status < 200) return;
+    this.#status = status;
+    // After a held stream has begun the status line is gone, so every refusal goes through the caller.
+    const held = this.#outgoing.headersSent;
+    if (status === 502 || status === 503 || (held && status >= 400)) {
+      this.#refusal = [];
+      return;
+    }
+    this.#streaming = held || (headers["content-type"] ?? "").startsWith("text/event-stream");
+    if (held) return;
+    this.#outgoing.writeHead(status, forwardHeaders(headers));
+    if (this.#streaming) this.#outgoing.flushHeaders();
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#bytes += chunk.length;
+    if (this.#refusal !== undefined) {
+      if (this.#bytes <= maxErrorBytes) this.#refusal.push(chunk);
+      return;
+    }
+    if (!this.#outgoing.write(chunk)) {
+      controller.pause();
+      this.#outgoing.once("drain", () => controller.resume());
+    }
+  }
+
+  onResponseEnd(): void {
+    this.#release();
+    if (this.#refusal !== undefined) {
+      this.#settle.reject(refusalError(this.#status, this.#refusal));
+      return;
+    }
+    this.#outgoing.end();
+    this.#settle.resolve({ outcome: "complete", status: this.#status, bytes: this.#bytes });
+  }
+
+  onResponseError(_: Dispatcher.DispatchController, cause: Error): void {
+    this.#release();
+    if (cause instanceof ClientLeft) {
+      this.#settle.resolve({ outcome: "client_left", status: this.#status, bytes: this.#bytes });
+      return;
+    }
+    const began = this.#status !== 0 && this.#refusal === undefined;
+    if (!began) {
+      this.#settle.reject(upstreamError(cause));
+      return;
+    }
+    if (this.#streaming) writeSseError(this.#outgoing, upstreamError(cause));
+    else this.#outgoing.destroy();
+    this.#settle.resolve({ outcome: "cut", status: this.#status, bytes: this.#bytes });
+  }
+
+  #release(): void {
+    this.#outgoing.off("close", this.#onClientClosed);
+  }
+}
+
+class ClientLeft extends Error {}
+
+function upstreamError(cause: Error): PenstockError {
+  if (cause instanceof errors.HeadersTimeoutError || cause instanceof errors.BodyTimeoutError) {
+    return new PenstockError("upstream_timeout", "The model took too long to answer; try again later.", { cause });
+  }
+  if (cause instanceof errors.ConnectTimeoutError || cause.message.includes("ECONNREFUSED")) {
+    return new PenstockError("upstream_failed", "The model's server cannot be reached; try again.", { cause });
+  }
+  return new PenstockError("engine_died", "The model's engine stopped while it answered; send the request again.", {
+    cause,
+  });
+}
+
+function refusalError(status: number, chunks: readonly Buffer[]): PenstockError {
+  let body: unknown;
+  try {
+    body = JSON.parse(Buffer.concat(chunks).toString("utf8"));
+  } catch {
+    body = undefined;
+  }
+  return (
+    errorFromBody(body) ??
+    new PenstockError("upstream_failed", `The model's server answered ${status}; try again.`, { cause: { body } })
+  );
+}
