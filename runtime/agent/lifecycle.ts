@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { LoadModelRequest, LoadModelResult, LoadProgress, ModelReport } from "../contracts/agent.ts";
 import { PenstockError, toPenstockError } from "../contracts/errors.ts";
 import type { ModelSpec } from "../contracts/model.ts";
@@ -41,6 +42,8 @@ export interface LifecycleOptions {
 /** An engine that a request holds in use. */
 export interface EngineInUse extends Disposable {
   readonly origin: string;
+  /** Whether the engine's process ends within `ms`. */
+  goneWithin(ms: number): Promise<boolean>;
 }
 
 /** Models on one agent: load, unload, and the requests that keep them in use. */
@@ -115,9 +118,11 @@ export class Lifecycle {
     if (record === undefined || record.engine === null || record.state !== "READY") {
       throw new PenstockError("model_not_ready", `${modelId} is not loaded on this agent.`, { retryAfterSeconds: 1 });
     }
+    const { engine } = record;
     record.running += 1;
     return {
-      origin: record.engine.origin,
+      origin: engine.origin,
+      goneWithin: (ms) => Promise.race([engine.exited.then(() => true), delay(ms, false)]),
       [Symbol.dispose]: () => {
         record.running -= 1;
       },

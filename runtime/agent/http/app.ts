@@ -8,6 +8,7 @@ import { notFound, onError, readBody, requireBearer } from "../../lib/http.ts";
 import type { Logger } from "../../lib/log.ts";
 import { forwardHeaders, type Relay } from "../../lib/relay.ts";
 import type { NodeEnv } from "../../lib/serve.ts";
+import type { EngineInUse } from "../lifecycle.ts";
 import type { Node } from "../node.ts";
 
 /** What the agent's routes need. */
@@ -22,6 +23,9 @@ export interface AgentAppOptions {
 
 /** A protocol body is small; a prompt is not read here. */
 const maxBodyBytes = 1024 * 1024;
+
+/** How long the exit of a process may take to be noticed after its port has closed. */
+const exitNoticeMs = 1_000;
 
 /** Deadlines of a relayed request. The gateway's are shorter; these only end what nobody waits for. */
 const firstByteTimeoutMs = 15 * 60_000;
@@ -79,7 +83,7 @@ async function infer(c: Context<NodeEnv>, { node, relay }: AgentAppOptions): Pro
   const { incoming, outgoing } = c.env;
   const [, , encodedModel = "", ...rest] = (incoming.url ?? "").split("/");
   using engine = node.acquire(decodeModel(encodedModel));
-  await relay.relay(
+  const result = relay.relay(
     {
       origin: engine.origin,
       path: `/${rest.join("/")}`,
@@ -91,7 +95,17 @@ async function infer(c: Context<NodeEnv>, { node, relay }: AgentAppOptions): Pro
     },
     outgoing,
   );
+  await result.catch((error: unknown) => explainFailure(error, engine));
   return RESPONSE_ALREADY_SENT;
+}
+
+/** A refused connection means that the engine is going: once it is gone the gateway may load the model again. */
+async function explainFailure(error: unknown, engine: EngineInUse): Promise<never> {
+  const unreachable = error instanceof PenstockError && error.code === "upstream_failed";
+  if (unreachable && (await engine.goneWithin(exitNoticeMs))) {
+    throw new PenstockError("model_not_ready", "The engine has stopped.", { cause: error, retryAfterSeconds: 1 });
+  }
+  throw error;
 }
 
 function decodeModel(encoded: string): string {

@@ -1,0 +1,45 @@
+import { engines } from "../../runtime/engines/index.ts";
+import type { StackConfig } from "./schema.ts";
+
+/** What the schema cannot see: names that must match, and options that an engine must be able to honour. */
+export function crossChecks(stack: StackConfig): string[] {
+  return [...duplicateNames(stack), ...fleetModels(stack), ...capabilities(stack)];
+}
+
+function duplicateNames({ models, fleets }: StackConfig): string[] {
+  return [
+    ...repeated(models.map(({ id }) => id)).map((at) => `models[${at}].id: another model has this id`),
+    ...repeated(fleets.map(({ name }) => name)).map((at) => `fleets[${at}].name: another fleet has this name`),
+  ];
+}
+
+function fleetModels({ models, fleets }: StackConfig): string[] {
+  const known = models.map(({ id }) => id);
+  const problems = fleets.flatMap((fleet, at) =>
+    fleet.models.flatMap((id, index) =>
+      known.includes(id)
+        ? []
+        : [`fleets[${at}].models[${index}]: no model named \`${id}\`; there are ${known.join(", ")}`],
+    ),
+  );
+  for (const [at, id] of known.entries()) {
+    const serving = fleets.filter((fleet) => fleet.models.includes(id)).length;
+    if (serving === 0) problems.push(`models[${at}]: no fleet serves \`${id}\`; add it to a fleet's models`);
+    if (serving > 1) problems.push(`models[${at}]: ${serving} fleets serve \`${id}\`; leave it in one`);
+  }
+  return problems;
+}
+
+function capabilities({ models, fleets }: StackConfig): string[] {
+  return fleets.flatMap(({ engine, models: ids }) =>
+    models.flatMap((model, at) =>
+      ids.includes(model.id) && model.adapters.length > 0 && !engines[engine.kind].capabilities.runtimeLora
+        ? [`models[${at}].adapters: the ${engine.kind} engine cannot load adapters`]
+        : [],
+    ),
+  );
+}
+
+function repeated(names: readonly string[]): number[] {
+  return names.flatMap((name, index) => (names.indexOf(name) < index ? [index] : []));
+}

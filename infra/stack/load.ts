@@ -1,0 +1,74 @@
+import { readFile } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { parseDocument } from "yaml";
+import { z } from "zod";
+import { PenstockError } from "../../runtime/contracts/errors.ts";
+import { fieldPath } from "../../runtime/contracts/validate.ts";
+import { crossChecks } from "./cross-checks.ts";
+import { knownKeys } from "./json-schema.ts";
+import { stackSchema, type StackConfig } from "./schema.ts";
+
+/** Name of the one configuration value of a stack. */
+export const configKey = "penstock:stack";
+
+/**
+ * Reads a stack file. Throws `invalid_config` that lists every problem at once, each with its path and what is right.
+ * `file://` sources may be relative to the stack file; they come back absolute.
+ */
+export async function loadStack(path: string): Promise<StackConfig> {
+  const text = await readStackFile(path);
+  const document = parseDocument(text, { uniqueKeys: true, prettyErrors: true });
+  if (document.errors.length > 0) {
+    throw invalid(
+      path,
+      document.errors.map((error) => `YAML: ${error.message}`),
+    );
+  }
+  const file = z.object({ config: z.record(z.string(), z.unknown()) }).safeParse(document.toJS());
+  const value = file.success ? file.data.config[configKey] : undefined;
+  if (value === undefined) throw invalid(path, [`config: add a \`${configKey}\` object`]);
+  return checkStack(value, path);
+}
+
+/** Checks a value that came from `penstock:stack`; `path` is named in errors and anchors relative sources. */
+export function checkStack(value: unknown, path: string): StackConfig {
+  const parsed = stackSchema.safeParse(value);
+  if (!parsed.success) throw invalid(path, parsed.error.issues.flatMap(explain));
+  const problems = crossChecks(parsed.data);
+  if (problems.length > 0) throw invalid(path, problems);
+  return { ...parsed.data, models: parsed.data.models.map((model) => absoluteSources(model, dirname(path))) };
+}
+
+async function readStackFile(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    throw new PenstockError("invalid_config", `Cannot read the stack file ${path}; check its name.`, { cause });
+  }
+}
+
+function explain(issue: z.core.$ZodIssue): string[] {
+  const path = fieldPath(issue.path);
+  if (issue.code !== "unrecognized_keys") return [`${path || configKey}: ${issue.message}`];
+  const known = knownKeys(issue.path);
+  return issue.keys.map((key) => `${path === "" ? "" : `${path}.`}${key}: unknown key; there are ${known.join(", ")}`);
+}
+
+function invalid(path: string, problems: readonly string[]): PenstockError {
+  const lines = problems.map((problem) => `  ${problem}`).join("\n");
+  const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
+  return new PenstockError("invalid_config", `${path} has ${count}:\n${lines}`);
+}
+
+function absoluteSources(model: StackConfig["models"][number], directory: string): StackConfig["models"][number] {
+  const absolute = (source: string): string =>
+    source.startsWith("file://") && !source.startsWith("file:///")
+      ? pathToFileURL(resolve(directory, source.slice("file://".length))).href
+      : source;
+  return {
+    ...model,
+    source: absolute(model.source),
+    adapters: model.adapters.map((adapter) => ({ ...adapter, source: absolute(adapter.source) })),
+  };
+}

@@ -1,0 +1,19 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { ServedModel } from "./options.ts";
+
+/** One request on its way through the stages. */
+export interface Exchange {
+  /** Returned to the client and written in every log line of the request. */
+  readonly id: string;
+  readonly incoming: IncomingMessage;
+  readonly outgoing: ServerResponse;
+  /** The engine's path, such as `/v1/chat/completions`. */
+  readonly path: string;
+  /** The bytes as they came: they are parsed once, for checks, and relayed unchanged. */
+  readonly body: Buffer;
+  readonly model: ServedModel;
+  /** Whether the client asked for server-sent events. */
+  readonly streams: boolean;
+  /** Aborted when the client leaves. */
+  readonly signal: AbortSignal;
+}

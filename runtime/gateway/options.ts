@@ -1,0 +1,36 @@
+import type { EngineSpec } from "../contracts/engine.ts";
+import type { ModelSpec } from "../contracts/model.ts";
+import type { ListenAddress } from "../lib/serve.ts";
+
+/** A model that the gateway serves, and the engine that runs it. */
+export interface ServedModel {
+  readonly spec: ModelSpec;
+  readonly engine: EngineSpec;
+  /** Loaded when the gateway starts instead of at the first request. */
+  readonly warm: boolean;
+}
+
+/** Bounds of held requests: those that wait for a model to load. */
+export interface HoldLimits {
+  readonly maxRequests: number;
+  readonly maxBytes: number;
+  readonly maxSeconds: number;
+}
+
+/** What a gateway is made of. */
+export interface GatewayOptions {
+  readonly listen: ListenAddress;
+  readonly apiKey: string;
+  /** Agents by URL, and the token that they ask for. */
+  readonly agents: readonly string[];
+  readonly agentToken: string;
+  readonly models: readonly ServedModel[];
+  readonly hold: HoldLimits;
+  /** A body above this is refused. */
+  readonly maxBodyBytes: number;
+  /** How long the engine may take for a whole answer that does not stream, or for the first byte of one that does. */
+  readonly firstByteTimeoutMs: number;
+  readonly betweenBytesTimeoutMs: number;
+  /** How long a stop waits for open requests. */
+  readonly drainTimeoutMs: number;
+}

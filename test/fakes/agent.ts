@@ -1,0 +1,112 @@
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { text } from "node:stream/consumers";
+import type { Heartbeat, LoadEvent, LoadModelRequest, ModelReport } from "../../runtime/contracts/agent.ts";
+import type { ErrorBody } from "../../runtime/contracts/errors.ts";
+
+/** What a test decides about the agent that it stands in for. */
+export interface FakeAgentBehaviour {
+  /** Called for each `POST /load_model`; resolve to finish the load, reject with a body to fail it. */
+  onLoad?(send: (event: LoadEvent) => void, request: LoadModelRequest): Promise<void>;
+  /** Answers a relayed request. */
+  onInfer?(incoming: IncomingMessage, outgoing: ServerResponse, body: string): void | Promise<void>;
+}
+
+/** An agent that speaks the protocol over real sockets, with an engine that the test writes. */
+export interface FakeAgent extends AsyncDisposable {
+  readonly url: string;
+  readonly token: string;
+  /** `POST /load_model` calls so far. */
+  loads: number;
+  /** State that heartbeats tell. */
+  state: ModelReport["cache_state"];
+  behaviour: FakeAgentBehaviour;
+  close(): Promise<void>;
+}
+
+/** A load that fails with this body. */
+export class LoadFailure extends Error {
+  readonly body: ErrorBody;
+  constructor(body: ErrorBody) {
+    super(body.error.message);
+    this.body = body;
+  }
+}
+
+export async function startFakeAgent(behaviour: FakeAgentBehaviour = {}): Promise<FakeAgent> {
+  const server = createServer((incoming, outgoing) => void handle(incoming, outgoing));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  const agent: FakeAgent = {
+    url: `http://127.0.0.1:${port}`,
+    token: "fake-agent-token",
+    loads: 0,
+    state: "UNLOADED",
+    behaviour,
+    async close() {
+      server.closeAllConnections();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+    },
+    [Symbol.asyncDispose]: () => agent.close(),
+  };
+  return agent;
+
+  async function handle(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const body = await text(incoming).catch(() => "");
+    if (incoming.headers.authorization !== `Bearer ${agent.token}`) return void outgoing.writeHead(401).end();
+    const path = incoming.url ?? "";
+    if (path === "/heartbeat") return void outgoing.end(JSON.stringify(heartbeatOf(agent)));
+    if (path === "/load_model") return load(outgoing, JSON.parse(body));
+    if (path.startsWith("/infer/")) return agent.behaviour.onInfer?.(incoming, outgoing, body);
+    outgoing.writeHead(404).end();
+  }
+
+  async function load(outgoing: ServerResponse, request: LoadModelRequest): Promise<void> {
+    agent.loads += 1;
+    const send = (event: LoadEvent): void => void outgoing.write(`${JSON.stringify(event)}\n`);
+    try {
+      await agent.behaviour.onLoad?.(send, request);
+      agent.state = "READY";
+      send({
+        type: "result",
+        result: {
+          status: "loaded",
+          model_id: request.model_id,
+          inference_endpoint_url: endpointOf(agent, request.model_id),
+          cache_state: "READY",
+        },
+      });
+    } catch (error) {
+      send({ type: "error", error: error instanceof LoadFailure ? error.body : {} });
+    }
+    outgoing.end();
+  }
+}
+
+function endpointOf(agent: FakeAgent, model: string): string {
+  return `${agent.url}/infer/${encodeURIComponent(model)}`;
+}
+
+function heartbeatOf(agent: FakeAgent): Heartbeat {
+  return {
+    agent_id: "fake",
+    state: "IDLE",
+    gpus: [],
+    memory: { total_bytes: 1, free_bytes: 1 },
+    disk: { total_bytes: 1, free_bytes: 1, cache_bytes: 0 },
+    engines: [],
+    models: [
+      {
+        model_id: "m",
+        cache_state: agent.state,
+        cache_level: agent.state === "READY" ? "GPU_RESIDENT" : "REMOTE",
+        reason: null,
+        inference_endpoint_url: endpointOf(agent, "m"),
+        running: 0,
+        size_bytes: 0,
+        progress: null,
+        measured_ms: { download: null, load: null },
+      },
+    ],
+  };
+}
