@@ -166,7 +166,9 @@ export class Lifecycle {
       const error = toPenstockError(thrown);
       record.state = "FAILED";
       record.reason = error.message;
-      this.#options.log.warn({ model: record.id, err: error.cause ?? error }, "model failed to load");
+      const detail =
+        error.code === "internal_error" ? { err: error.cause } : { code: error.code, reason: error.message };
+      this.#options.log.warn({ model: record.id, ...detail }, "model failed to load");
       throw error;
     } finally {
       record.progress = null;

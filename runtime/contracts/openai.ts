@@ -19,7 +19,9 @@ const toolCall = z.looseObject({
 /** One message of a chat. `content` is text, a list of parts, or null beside tool calls. */
 export const chatMessage = z.looseObject({
   role: z.enum(["system", "developer", "user", "assistant", "tool"]),
-  content: z.union([z.string(), z.array(contentPart), z.null()]).optional(),
+  content: z
+    .union([z.string(), z.array(contentPart), z.null()], { error: "must be a string, a list of parts, or null" })
+    .optional(),
   name: z.string().optional(),
   tool_calls: z.array(toolCall).optional(),
   tool_call_id: z.string().optional(),
@@ -35,10 +37,19 @@ export const tool = z.looseObject({
   }),
 });
 
-const toolChoice = z.union([
-  z.enum(["none", "auto", "required"]),
-  z.looseObject({ type: z.literal("function"), function: z.looseObject({ name: z.string() }) }),
-]);
+const toolChoice = z.union(
+  [
+    z.enum(["none", "auto", "required"]),
+    z.looseObject({ type: z.literal("function"), function: z.looseObject({ name: z.string() }) }),
+  ],
+  { error: "must be `none`, `auto`, `required`, or a function to call" },
+);
+
+/** Text, token ids, or a list of either. */
+const textOrTokens = z.union(
+  [z.string(), z.array(z.string()).min(1).max(2048), z.array(z.int()).min(1), z.array(z.array(z.int())).min(1)],
+  { error: "must be a string, a list of strings, a list of token ids, or a list of such lists" },
+);
 
 const responseFormat = z.discriminatedUnion("type", [
   z.looseObject({ type: z.literal("text") }),
@@ -60,7 +71,9 @@ const sampling = {
   min_p: z.number().min(0).max(1).nullish(),
   seed: z.int().nullish(),
   n: z.int().min(1).max(128).nullish(),
-  stop: z.union([z.string(), z.array(z.string()).max(16)]).nullish(),
+  stop: z
+    .union([z.string(), z.array(z.string()).max(16)], { error: "must be a string or at most 16 strings" })
+    .nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   repetition_penalty: z.number().gt(0).nullish(),
@@ -85,7 +98,7 @@ export const chatCompletionRequest = z.looseObject({
 /** Body of `POST /v1/completions`. A prompt is text, a list of texts, token ids, or a list of token id lists. */
 export const completionRequest = z.looseObject({
   ...sampling,
-  prompt: z.union([z.string(), z.array(z.string()).min(1), z.array(z.int()).min(1), z.array(z.array(z.int())).min(1)]),
+  prompt: textOrTokens,
   max_tokens: z.int().min(0).nullish(),
   echo: z.boolean().nullish(),
   logprobs: z.int().min(0).max(5).nullish(),
@@ -94,12 +107,7 @@ export const completionRequest = z.looseObject({
 /** Body of `POST /v1/embeddings`. */
 export const embeddingRequest = z.looseObject({
   model,
-  input: z.union([
-    z.string(),
-    z.array(z.string()).min(1).max(2048),
-    z.array(z.int()).min(1),
-    z.array(z.array(z.int())),
-  ]),
+  input: textOrTokens,
   encoding_format: z.enum(["float", "base64"]).nullish(),
   dimensions: z.int().min(1).nullish(),
   user: z.string().nullish(),

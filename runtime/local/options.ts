@@ -25,7 +25,7 @@ Usage: npm start -- [options]
   --port <port>        port to listen on (stack: gateway.port, 8080); 0 takes a free one
   --host <address>     address to listen on (stack: gateway.host, 127.0.0.1)
   --stack <name|file>  stack file to serve (default: local, which is stacks/Pulumi.local.yaml)
-  --log-level <level>  ${logLevels.join(", ")} (default: warn)
+  --log-level <level>  ${logLevels.join(", ")} (default: error)
   --help               this text
   --version            the version
 
@@ -45,7 +45,7 @@ export function parseOptions(argv: readonly string[]): LocalOptions | "help" | "
   if (port !== undefined && !(Number.isInteger(port) && port >= 0 && port <= 65_535)) {
     problems.push(`--port: ${values.port} is not a port; use a number from 0 to 65535`);
   }
-  const logLevel = logLevels.find((level) => level === (values["log-level"] ?? "warn"));
+  const logLevel = logLevels.find((level) => level === (values["log-level"] ?? "error"));
   if (logLevel === undefined) problems.push(`--log-level: use one of ${logLevels.join(", ")}`);
   let modelSource: string | undefined;
   try {

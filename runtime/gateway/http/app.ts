@@ -45,7 +45,7 @@ export function gatewayApp(options: GatewayAppOptions): Hono<NodeEnv> {
     const found = listing(registry.resolve(name), registry).find(({ id }) => id === name);
     return c.json(found);
   });
-  app.get("/stats", (c) => c.json({ agents: registry.agents, held: holds.waiting }));
+  app.get("/stats", (c) => c.json({ pid: process.pid, agents: registry.agents, held: holds.waiting }));
   app.get("/metrics", async (c) =>
     c.text(await meter.registry.metrics(), 200, { "content-type": meter.registry.contentType }),
   );

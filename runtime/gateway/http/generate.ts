@@ -45,7 +45,8 @@ export async function generate(c: Context<NodeEnv>, endpoint: Endpoint, options:
     const error = toPenstockError(thrown);
     status = error.code === "client_closed" ? "client_left" : String(error.kind.status);
     if (!outgoing.headersSent) throw error;
-    options.log.warn({ requestId: id, model, err: error.cause ?? error }, "a held stream failed");
+    const detail = error.code === "internal_error" ? { err: error.cause } : { code: error.code, reason: error.message };
+    options.log.warn({ requestId: id, model, ...detail }, "a held stream failed");
     writeSseError(outgoing, error);
     return RESPONSE_ALREADY_SENT;
   } finally {

@@ -1,5 +1,3 @@
-import { createInterface } from "node:readline/promises";
-import { Readable } from "node:stream";
 import {
   heartbeat,
   loadEvent,
@@ -38,7 +36,7 @@ export class AgentClient {
   ): Promise<LoadModelResult> {
     const response = await this.#post("/load_model", { ...request, stream: true }, signal);
     if (response.body === null) throw new PenstockError("upstream_failed", `${this.url} answered nothing.`);
-    for await (const line of createInterface({ input: Readable.fromWeb(response.body) })) {
+    for await (const line of lines(response.body)) {
       const event = loadEvent.parse(JSON.parse(line));
       switch (event.type) {
         case "progress":
@@ -67,6 +65,20 @@ export class AgentClient {
     }
     if (response.ok) return response;
     throw errorFromBody(await response.json().catch(() => undefined)) ?? unexpected(this.url, response.status);
+  }
+}
+
+/** A line of a load is small; an agent that never ends one is broken. */
+const maxLineLength = 64 * 1024;
+
+async function* lines(body: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const chunk of body) {
+    const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+    rest = parts.pop() ?? "";
+    if (rest.length > maxLineLength) throw new PenstockError("upstream_failed", "The agent sent a line without end.");
+    yield* parts;
   }
 }
 
