@@ -38,6 +38,8 @@ export default defineConfig({
     "typescript/switch-exhaustiveness-check": "error",
     "typescript/consistent-type-imports": "error",
     "typescript/no-non-null-assertion": "error",
+    // A promise that is returned unawaited outlives the `using` and the `try` around it.
+    "typescript/return-await": ["error", "error-handling-correctness-only"],
     "typescript/restrict-template-expressions": "error",
     "import/no-cycle": "error",
     "import/no-default-export": "error",

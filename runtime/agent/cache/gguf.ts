@@ -1,0 +1,126 @@
+import { open } from "node:fs/promises";
+import { PenstockError } from "../../contracts/errors.ts";
+import { GgufFault, GgufReader } from "./gguf-reader.ts";
+import { tensorTypes } from "./gguf-types.ts";
+
+/** What the header of a GGUF file says. */
+export interface GgufSummary {
+  readonly version: number;
+  readonly tensorCount: number;
+  /** `general.architecture`, such as `llama`; null in shards after the first, which repeat no metadata. */
+  readonly architecture: string | null;
+  /** Length that the tensors need; a file shorter than this was cut. */
+  readonly neededBytes: number;
+}
+
+const magic = 0x46554747; // "GGUF", little-endian
+const maxTensors = 1 << 17;
+const maxPairs = 1 << 16;
+const maxArrayItems = 1 << 24;
+const maxArrayDepth = 4;
+const maxDimensions = 4; // GGML_MAX_DIMS
+const maxAlignment = 1 << 20;
+
+/** Sizes of the metadata types that have one; 8 is a string, 9 an array. */
+const scalarBytes = new Map([
+  [0, 1],
+  [1, 1],
+  [2, 2],
+  [3, 2],
+  [4, 4],
+  [5, 4],
+  [6, 4],
+  [7, 1],
+  [10, 8],
+  [11, 8],
+  [12, 8],
+]);
+const u32Type = 4;
+const stringType = 8;
+const arrayType = 9;
+
+/**
+ * Checks that a file is a whole GGUF: magic, version 2 or 3, bounded counts, and every tensor inside the file's length.
+ * Finds a file that was cut short without any checksum. Throws `model_file_invalid`.
+ * Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+ */
+export async function checkGguf(path: string, name: string): Promise<GgufSummary> {
+  await using handle = await open(path, "r");
+  const { size } = await handle.stat();
+  try {
+    const summary = await readSummary(new GgufReader(handle, size));
+    if (summary.neededBytes > size) {
+      throw new GgufFault(`its tensors need ${summary.neededBytes} bytes, but it has ${size}: it was cut short`);
+    }
+    return summary;
+  } catch (thrown) {
+    if (!(thrown instanceof GgufFault)) throw thrown;
+    throw new PenstockError(
+      "model_file_invalid",
+      `${name} is not a whole GGUF file: ${thrown.message}. Upload it again, or convert the model again.`,
+      { cause: thrown },
+    );
+  }
+}
+
+async function readSummary(reader: GgufReader): Promise<GgufSummary> {
+  if ((await reader.u32()) !== magic) throw new GgufFault("it does not begin with GGUF");
+  const version = await reader.u32();
+  if (version !== 2 && version !== 3) throw new GgufFault(`its version is ${version}, and only 2 and 3 are known`);
+  const tensorCount = await reader.u64("number of tensors", maxTensors);
+  const pairs = await reader.u64("number of metadata pairs", maxPairs);
+  let alignment = 32;
+  let architecture: string | null = null;
+  for (let pair = 0; pair < pairs; pair += 1) {
+    const key = await reader.string("metadata key");
+    const type = await reader.u32();
+    if (key === "general.alignment" && type === u32Type) alignment = alignmentOf(await reader.u32());
+    else if (key === "general.architecture" && type === stringType) architecture = await reader.string(key);
+    else await skipValue(reader, { type, depth: 0 });
+  }
+  let dataBytes = 0;
+  for (let tensor = 0; tensor < tensorCount; tensor += 1) {
+    dataBytes = Math.max(dataBytes, await tensorEnd(reader, alignment));
+  }
+  const dataStart = Math.ceil(reader.position / alignment) * alignment;
+  return { version, tensorCount, architecture, neededBytes: dataBytes === 0 ? reader.position : dataStart + dataBytes };
+}
+
+function alignmentOf(value: number): number {
+  // ggml takes multiples of 8 only as powers of two.
+  if (value >= 1 && value <= maxAlignment && (value & (value - 1)) === 0) return value;
+  throw new GgufFault(`its alignment is ${value}`);
+}
+
+async function skipValue(reader: GgufReader, { type, depth }: { type: number; depth: number }): Promise<void> {
+  const bytes = scalarBytes.get(type);
+  if (bytes !== undefined) return reader.skip(bytes);
+  if (type === stringType) return reader.skipString();
+  if (type !== arrayType) throw new GgufFault(`it has metadata of the unknown type ${type}`);
+  if (depth >= maxArrayDepth) throw new GgufFault("its metadata nests arrays too deeply");
+  const itemType = await reader.u32();
+  const items = await reader.u64("number of items in an array", maxArrayItems);
+  const itemBytes = scalarBytes.get(itemType);
+  if (itemBytes !== undefined) return reader.skip(items * itemBytes);
+  // Each item costs at least eight bytes of the file, so the loop is bounded by the header's limit too.
+  for (let item = 0; item < items; item += 1) await skipValue(reader, { type: itemType, depth: depth + 1 });
+}
+
+/** Where a tensor ends, counted from the start of the data. */
+async function tensorEnd(reader: GgufReader, alignment: number): Promise<number> {
+  const name = await reader.string("tensor name");
+  const dimensions = await reader.u32();
+  if (dimensions > maxDimensions) throw new GgufFault(`the tensor ${name.slice(0, 64)} has ${dimensions} dimensions`);
+  let elements = 1;
+  for (let dimension = 0; dimension < dimensions; dimension += 1) {
+    elements *= await reader.u64("tensor dimension");
+  }
+  const type = tensorTypes.get(await reader.u32());
+  const offset = await reader.u64("tensor offset");
+  if (offset % alignment !== 0) throw new GgufFault(`the tensor ${name.slice(0, 64)} is not aligned`);
+  // A type that is newer than this table: the engine knows it or refuses it; here only its start can be checked.
+  const bytes = type === undefined ? 1 : Math.ceil(elements / type.blockElements) * type.blockBytes;
+  const end = offset + bytes;
+  if (Number.isSafeInteger(end)) return end;
+  throw new GgufFault(`the tensor ${name.slice(0, 64)} is impossibly large`);
+}
