@@ -61,7 +61,7 @@ export class Relay {
 
   /**
    * Without `keepAlive` each request has its own connection, so a refused one was certainly never seen by the upstream.
-   * That is worth its 0.1 ms towards an engine, which may have died a moment ago.
+   * That is worth a connect on loopback towards an engine, which may have died a moment ago.
    */
   constructor({ keepAlive }: { readonly keepAlive: boolean }) {
     this.#agent = new Agent({

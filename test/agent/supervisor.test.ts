@@ -2,7 +2,8 @@ import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { freePort, startEngine, type RunningEngine } from "../../runtime/agent/supervisor.ts";
 import { createLog } from "../../runtime/lib/log.ts";
-import { alive, temporaryFolder } from "../e2e/support.ts";
+import { temporaryFolder } from "../support/folders.ts";
+import { alive } from "../support/repository.ts";
 
 const log = createLog("test", "silent");
 

@@ -7,7 +7,9 @@ import { freePort, startEngine } from "../../runtime/agent/supervisor.ts";
 import { engineSpec } from "../../runtime/contracts/engine.ts";
 import { engineLaunch } from "../../runtime/engines/index.ts";
 import { createLog } from "../../runtime/lib/log.ts";
-import { demoModel, repository, stackFile, startPenstock, temporaryFolder, type RunningStart } from "../e2e/support.ts";
+import { temporaryFolder } from "../support/folders.ts";
+import { stackFile, startPenstock, type RunningStart } from "../support/penstock.ts";
+import { demoModel, repository } from "../support/repository.ts";
 
 const help = `Measures how long Penstock takes to serve the demo model, and what it keeps in memory.
 

@@ -2,7 +2,9 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { copyFile, readFile, writeFile } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { demoModel, failToStart, stackFile, startPenstock, temporaryFolder } from "./support.ts";
+import { smallDisk, temporaryFolder } from "../support/folders.ts";
+import { failToStart, stackFile, startPenstock } from "../support/penstock.ts";
+import { demoModel } from "../support/repository.ts";
 
 /** One clear message: what is wrong and what to do, and never a stack trace. */
 function expectClear(output: string, ...parts: readonly string[]): void {
@@ -101,17 +103,11 @@ test("a flipped byte is found by the checksum, over HTTP as at the start", async
   expect(answer.choices, "the next request fetches the mended file").toHaveLength(1);
 });
 
-test("a full disk", async () => {
-  await using folder = await temporaryFolder();
-  const { execFileSync } = await import("node:child_process");
-  execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", folder.path]);
-  try {
-    const { code, output } = await failToStart({ args: ["--port", "0"], env: { PENSTOCK_HOME: folder.path } });
-    expect(code).toBe(1);
-    expectClear(output, "free");
-  } finally {
-    execFileSync("umount", [folder.path]);
-  }
+test("a full disk", async (context) => {
+  await using disk = await smallDisk(context, "size=1m");
+  const { code, output } = await failToStart({ args: ["--port", "0"], env: { PENSTOCK_HOME: disk.path } });
+  expect(code).toBe(1);
+  expectClear(output, "needs", "bytes", "has");
 });
 
 test("--help and --version", async () => {

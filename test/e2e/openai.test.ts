@@ -1,6 +1,6 @@
 import OpenAI, { AuthenticationError, BadRequestError, NotFoundError } from "openai";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { startPenstock, type RunningStart } from "./support.ts";
+import { startPenstock, type RunningStart } from "../support/penstock.ts";
 
 // OpenAI's own client against `npm start`: real processes, real sockets, the demo model.
 let penstock: RunningStart;

@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
-import { alive, demoModel, stackFile, startPenstock, temporaryFolder, type RunningStart } from "./support.ts";
+import { temporaryFolder } from "../support/folders.ts";
+import { stackFile, startPenstock, type RunningStart } from "../support/penstock.ts";
+import { alive, demoModel } from "../support/repository.ts";
 
 /** One token that always wins: only `max_tokens` or leaving ends such a stream. */
 const endless = { max_tokens: 450, logit_bias: { "300": 100 } } as const;

@@ -4,7 +4,8 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
 import { rooms } from "../../rooms.config.ts";
-import { repository, temporaryFolder } from "../e2e/support.ts";
+import { temporaryFolder } from "../support/folders.ts";
+import { repository } from "../support/repository.ts";
 
 const run = promisify(execFile);
 
@@ -12,12 +13,10 @@ test("tests run on the Node that the project carries", () => {
   expect(Number(process.versions.node.split(".")[0])).toBeGreaterThanOrEqual(24);
 });
 
-test("every folder of infra/ and runtime/ is a room of the import table", async () => {
-  for (const wing of ["infra", "runtime"]) {
-    for (const entry of await readdir(join(repository, wing), { withFileTypes: true })) {
-      if (entry.isDirectory()) expect(Object.keys(rooms)).toContain(`${wing}/${entry.name}`);
-    }
-  }
+test.each(["infra", "runtime"])("every folder of %s/ is a room of the import table", async (wing) => {
+  const entries = await readdir(join(repository, wing), { withFileTypes: true });
+  const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => `${wing}/${name}`);
+  expect(Object.keys(rooms)).toEqual(expect.arrayContaining(folders));
 });
 
 test.each([

@@ -1,24 +1,11 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import OpenAI from "openai";
 import { z } from "zod";
-
-export const repository = fileURLToPath(new URL("../..", import.meta.url));
-export const demoModel = join(repository, "runtime/demo/blobs/penstock-demo.gguf");
-
-/** A folder that is gone when the test ends. */
-export interface TemporaryFolder extends AsyncDisposable {
-  readonly path: string;
-}
-
-export async function temporaryFolder(): Promise<TemporaryFolder> {
-  const path = await mkdtemp(join(tmpdir(), "penstock-test-"));
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
-}
+import { temporaryFolder } from "./folders.ts";
+import { demoModel, repository } from "./repository.ts";
 
 /** `npm start` and all that it started. */
 export interface RunningStart extends AsyncDisposable {
@@ -119,16 +106,6 @@ async function pidsOf(url: string, key: string): Promise<{ main: number; engine:
 function groupOf(child: ChildProcess): number {
   if (child.pid === undefined) throw new Error("npm could not be started");
   return child.pid;
-}
-
-/** Whether a process lives. */
-export function alive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** A stack file like the local one, with parts replaced. */
