@@ -15,6 +15,9 @@ export const envNames = {
   hubToken: "HF_TOKEN",
   /** A mirror of the Hugging Face hub. */
   hubEndpoint: "HF_ENDPOINT",
+  /** Azure Blob Storage without an Entra identity, as Azure's own tools name them. */
+  azureConnection: "AZURE_STORAGE_CONNECTION_STRING",
+  azureSas: "AZURE_STORAGE_SAS_TOKEN",
 } as const;
 
 /** Response header with the id that logs carry for the request. */

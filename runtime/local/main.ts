@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { engineEnvOf } from "../agent/engine-env.ts";
 import { toPenstockError } from "../contracts/errors.ts";
 import { envNames } from "../contracts/names.ts";
 import { banner } from "./banner.ts";
@@ -16,17 +17,15 @@ let stack: LocalStack | undefined;
 let stoppingSince: number | undefined;
 
 function environment(): LocalEnvironment {
-  const credentials: ReadonlySet<string> = new Set([envNames.apiKey, envNames.agentToken, envNames.hubToken]);
-  const engineEnv = Object.fromEntries(
-    Object.entries(env).filter(
-      (entry): entry is [string, string] => entry[1] !== undefined && !credentials.has(entry[0]),
-    ),
-  );
   return {
     home: resolve(env[envNames.home] ?? fileURLToPath(new URL("../../.penstock", import.meta.url))),
     apiKey: env[envNames.apiKey],
-    sources: { hubToken: env[envNames.hubToken], hubEndpoint: env[envNames.hubEndpoint] },
-    engineEnv,
+    sources: {
+      hubToken: env[envNames.hubToken],
+      hubEndpoint: env[envNames.hubEndpoint],
+      azure: { connectionString: env[envNames.azureConnection], sasToken: env[envNames.azureSas] },
+    },
+    engineEnv: engineEnvOf(env),
   };
 }
 

@@ -30,7 +30,8 @@ Usage: npm start -- [options]
   --version            the version
 
 Environment: PENSTOCK_API_KEY replaces the stack's key, PENSTOCK_HOME is the folder for caches (default: .penstock),
-HF_TOKEN opens gated models of the Hugging Face hub, HF_ENDPOINT names a mirror of it.
+HF_TOKEN opens gated models of the Hugging Face hub, HF_ENDPOINT names a mirror of it. az:// takes the usual Azure
+identity, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING; s3:// takes the usual AWS credentials.
 Ctrl-C drains and stops; twice stops at once.
 `;
 
