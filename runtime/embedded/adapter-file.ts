@@ -1,0 +1,50 @@
+import { mkdtemp, rm, symlink } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { PenstockError } from "../contracts/errors.ts";
+import { readGgufHeader, type GgufHeader } from "./gguf-file.ts";
+
+/** Throws `invalid_value` for `lora_path` unless it is a LoRA adapter for a model of `architecture`. */
+export async function checkAdapterFile(path: string, architecture: string): Promise<void> {
+  const header = await headerOf(path);
+  if (header.type !== "adapter") throw refusal(`${path} is not a LoRA adapter in GGUF format.`);
+  if (header.architecture !== architecture) {
+    const other = header.architecture ?? "an unnamed architecture";
+    throw refusal(`${path} is an adapter for ${other}, not for ${architecture}.`);
+  }
+}
+
+async function headerOf(path: string): Promise<GgufHeader> {
+  try {
+    return await readGgufHeader(path);
+  } catch (cause) {
+    throw cause instanceof PenstockError ? refusal(cause.message, cause) : cause;
+  }
+}
+
+function refusal(message: string, cause?: unknown): PenstockError {
+  return new PenstockError("invalid_value", message, { param: "lora_path", cause });
+}
+
+/** A name of a file that lasts as long as it is in scope. */
+export interface FileLink extends AsyncDisposable {
+  readonly path: string;
+}
+
+/**
+ * A new name for the same file. node-llama-cpp keeps an adapter under its path until the model goes, so a new version
+ * of a file under its old name would not be read. Once loaded, the name is needed no longer.
+ */
+export async function freshLink(path: string): Promise<FileLink> {
+  const folder = await mkdtemp(join(tmpdir(), "penstock-lora-"));
+  const remove = (): Promise<void> => rm(folder, { recursive: true, force: true });
+  const link = join(folder, "adapter.gguf");
+  try {
+    await symlink(resolve(path), link);
+    return { path: link, [Symbol.asyncDispose]: remove };
+  } catch {
+    // No right to make links (Windows): the plain path works, but a new version of the file needs a restart.
+    await remove();
+    return { path, [Symbol.asyncDispose]: () => Promise.resolve() };
+  }
+}
