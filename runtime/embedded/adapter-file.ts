@@ -2,7 +2,7 @@ import { mkdtemp, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { PenstockError } from "../contracts/errors.ts";
-import { readGgufHeader, type GgufHeader } from "./gguf-file.ts";
+import { readGgufHeader, type GgufHeader } from "../lib/gguf/header.ts";
 
 /** Throws `invalid_value` for `lora_path` unless it is a LoRA adapter for a model of `architecture`. */
 export async function checkAdapterFile(path: string, architecture: string): Promise<void> {

@@ -7,9 +7,9 @@ import {
   type LlamaModel,
 } from "node-llama-cpp";
 import { PenstockError } from "../contracts/errors.ts";
+import { readGgufHeader } from "../lib/gguf/header.ts";
 import type { Logger } from "../lib/log.ts";
 import { ChatTemplate } from "./chat-template.ts";
-import { readGgufHeader } from "./gguf-file.ts";
 import type { EngineOptions } from "./options.ts";
 import { chooseThreads, readCpuFacts } from "./threads.ts";
 import { detectToolFormat, type ToolFormat } from "./tool-calls.ts";

@@ -9,7 +9,7 @@ import { isKey, keyOf, type CachedSpec } from "../../runtime/agent/cache/key.ts"
 import type { DownloadProgress } from "../../runtime/agent/downloads/progress.ts";
 import { patternedBytes, RangeServer, sha256, type SeenRequest } from "../fakes/range-server.ts";
 import { hubRoute } from "../fakes/range-server-stores.ts";
-import { gguf } from "./cache.gguf.ts";
+import { gguf } from "../support/gguf-bytes.ts";
 import { smallDisk } from "../support/folders.ts";
 
 const rangeBytes = 64 * 1024;

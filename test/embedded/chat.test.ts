@@ -1,14 +1,8 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  chunksOf,
-  EngineProcess,
-  temporaryFolder,
-  textOf,
-  type ChatAnswer,
-  type ErrorAnswer,
-} from "./engine-process.ts";
+import { chunksOf, EngineProcess, textOf, type ChatAnswer, type ErrorAnswer } from "./engine-process.ts";
 import { asciiOnly, specialIds, tinyModel, writeModel } from "./tiny-gguf.ts";
+import { temporaryFolder } from "../support/folders.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 let engine: EngineProcess;

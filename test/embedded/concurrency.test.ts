@@ -1,14 +1,8 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  chunksOf,
-  EngineProcess,
-  sseEvents,
-  temporaryFolder,
-  type Completion,
-  type ErrorAnswer,
-} from "./engine-process.ts";
+import { chunksOf, EngineProcess, sseEvents, type Completion, type ErrorAnswer } from "./engine-process.ts";
 import { slowShape, tinyModel, writeModel } from "./tiny-gguf.ts";
+import { temporaryFolder } from "../support/folders.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 let tiny: string;

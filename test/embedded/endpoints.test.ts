@@ -9,8 +9,9 @@ import { parseCommand } from "../../runtime/embedded/options.ts";
 import { respond, type AnswerShape } from "../../runtime/embedded/routes/respond.ts";
 import { createLog } from "../../runtime/lib/log.ts";
 import { serve, type NodeEnv } from "../../runtime/lib/serve.ts";
-import { EngineProcess, sseEvents, temporaryFolder, type ErrorAnswer } from "./engine-process.ts";
+import { EngineProcess, sseEvents, type ErrorAnswer } from "./engine-process.ts";
 import { tinyEncoder, tinyLora, tinyModel, writeModel } from "./tiny-gguf.ts";
+import { temporaryFolder } from "../support/folders.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 let engine: EngineProcess;

@@ -8,12 +8,6 @@ import { fileURLToPath } from "node:url";
 
 const program = fileURLToPath(new URL("../../runtime/embedded/main.ts", import.meta.url));
 
-/** A folder that goes with its scope. */
-export async function temporaryFolder(): Promise<AsyncDisposable & { readonly path: string }> {
-  const path = await mkdtemp(join(tmpdir(), "penstock-test-"));
-  return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) };
-}
-
 /** How an engine process ended. */
 export interface Ended {
   readonly code: number | null;

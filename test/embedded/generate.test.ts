@@ -11,8 +11,8 @@ import { Slot } from "../../runtime/embedded/slots.ts";
 import { callSchema, detectToolFormat } from "../../runtime/embedded/tool-calls.ts";
 import type { Token } from "../../runtime/embedded/vocabulary.ts";
 import { createLog } from "../../runtime/lib/log.ts";
-import { temporaryFolder } from "./engine-process.ts";
 import { specialIds, tinyModel, writeModel } from "./tiny-gguf.ts";
+import { temporaryFolder } from "../support/folders.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 let loaded: LoadedModel;

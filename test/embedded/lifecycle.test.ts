@@ -3,8 +3,9 @@ import { createServer } from "node:net";
 import { once } from "node:events";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { EngineProcess, runToEnd, sseEvents, temporaryFolder, type ErrorAnswer } from "./engine-process.ts";
+import { EngineProcess, runToEnd, sseEvents, type ErrorAnswer } from "./engine-process.ts";
 import { tinyLora, tinyModel, writeModel } from "./tiny-gguf.ts";
+import { temporaryFolder } from "../support/folders.ts";
 
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 let tiny: string;
@@ -30,9 +31,9 @@ describe("a start that cannot work ends with 1 and one line", () => {
 
   test.each([
     ["a model that is not there", undefined, "there is no such file"],
-    ["a file that is no GGUF", Buffer.from("just some text, long enough to be read"), "is not a GGUF file"],
-    ["a GGUF cut short", tinyModel().subarray(0, 200_000), "is cut short"],
-    ["a flipped tensor count", damaged(8, 0x70), "is damaged"],
+    ["a file that is no GGUF", Buffer.from("just some text, long enough to be read"), "does not begin with GGUF"],
+    ["a GGUF cut short", tinyModel().subarray(0, 200_000), "cut short"],
+    ["a flipped tensor count", damaged(8, 0x70), "is not a whole GGUF file"],
     ["a flipped tensor name", damaged(tinyModel().indexOf("blk.0.attn_q"), 0x7a), "cannot load"],
     ["an adapter in place of a model", tinyLora(), "is a LoRA adapter"],
   ])("%s", async (_, bytes, message) => {

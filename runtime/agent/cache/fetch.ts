@@ -4,10 +4,10 @@ import { defaultLimits, download, type DownloadLimits } from "../downloads/downl
 import type { DownloadProgress } from "../downloads/progress.ts";
 import { withRetry } from "../downloads/retry.ts";
 import { listWithChecksums } from "../sources/checksums.ts";
+import { readGgufHeader } from "../../lib/gguf/header.ts";
 import { SourceError } from "../sources/errors.ts";
 import { createSource } from "../sources/index.ts";
 import type { Source, SourceOptions } from "../sources/source.ts";
-import { checkGguf } from "./gguf.ts";
 import type { CachedSpec } from "./key.ts";
 import { filesFolder, writeManifest, type FileRecord, type Manifest } from "./manifest.ts";
 import { selectFiles, type Selection } from "./select.ts";
@@ -27,7 +27,7 @@ export interface FetchOptions {
 /**
  * Fetches a model into the entry `<root>/<key>`, checked and visible at once.
  * A model that is replaced while it is read is listed and read once more. Throws what `download`, `selectFiles` and
- * `checkGguf` throw.
+ * `readGgufHeader` throw.
  */
 export async function fetchEntry(spec: CachedSpec, options: FetchOptions): Promise<void> {
   const source = createSource(spec.source, options.sources);
@@ -68,7 +68,7 @@ async function transferOnce(spec: CachedSpec, options: Transfer): Promise<Select
 }
 
 async function checkGgufFiles({ files }: Selection, directory: string): Promise<void> {
-  for (const { path } of files) await checkGguf(join(directory, path), basename(path));
+  for (const { path } of files) await readGgufHeader(join(directory, path), basename(path));
 }
 
 /** Whether ranges of a broken download are there for a later try. */

@@ -2,8 +2,10 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { checkGguf } from "../../runtime/agent/cache/gguf.ts";
-import { gguf, text, texts, u32, u64 } from "./cache.gguf.ts";
+import { PenstockError } from "../../runtime/contracts/errors.ts";
+import { readGgufHeader } from "../../runtime/lib/gguf/header.ts";
+import { tinyLora, tinyModel } from "../embedded/tiny-gguf.ts";
+import { gguf, text, texts, u32, u64 } from "../support/gguf-bytes.ts";
 
 let directory = "";
 beforeAll(async () => {
@@ -14,18 +16,40 @@ afterAll(() => rm(directory, { recursive: true, force: true }));
 async function check(bytes: Buffer) {
   const path = join(directory, "m.gguf");
   await writeFile(path, bytes);
-  return checkGguf(path, "m.gguf");
+  return readGgufHeader(path, "m.gguf");
 }
 
-describe("checkGguf", () => {
+describe("readGgufHeader", () => {
   it("reads what a whole file says", async () => {
     const bytes = gguf();
     expect(await check(bytes)).toEqual({
       version: 3,
       tensorCount: 1,
       architecture: "llama",
+      type: null,
+      parameters: expect.any(Number),
+      fileBytes: bytes.length,
       neededBytes: bytes.length,
     });
+    expect(await check(tinyModel())).toMatchObject({ parameters: 116_544, fileBytes: 472_448 });
+    expect(await check(tinyLora())).toMatchObject({ architecture: "llama", type: "adapter" });
+  });
+
+  it("tells a missing file and a folder apart", async () => {
+    await expect(readGgufHeader(join(directory, "gone.gguf"))).rejects.toThrow("there is no such file");
+    await expect(readGgufHeader(directory)).rejects.toThrow("is not a file");
+  });
+
+  it("answers every flipped byte of a header with a header or a clear error", async () => {
+    const original = tinyModel();
+    const outcomes: unknown[] = [];
+    for (let at = 0; at < 9000; at += 29) {
+      const bytes = Buffer.from(original);
+      bytes[at] = (bytes[at] ?? 0) ^ 0xff;
+      outcomes.push(await check(bytes).catch((thrown: unknown) => thrown));
+    }
+    expect(outcomes.filter((outcome) => outcome instanceof PenstockError).length).toBeGreaterThan(25);
+    expect(outcomes.filter((outcome) => outcome instanceof Error && !(outcome instanceof PenstockError))).toEqual([]);
   });
 
   it("reads every kind of metadata, a vocabulary longer than its window, and other alignments", async () => {

@@ -1,14 +1,19 @@
-import { open } from "node:fs/promises";
+import { open, type FileHandle } from "node:fs/promises";
 import { PenstockError } from "../../contracts/errors.ts";
-import { GgufFault, GgufReader } from "./gguf-reader.ts";
-import { tensorTypes } from "./gguf-types.ts";
+import { GgufFault, GgufReader } from "./reader.ts";
+import { tensorTypes } from "./tensor-types.ts";
 
 /** What the header of a GGUF file says. */
-export interface GgufSummary {
+export interface GgufHeader {
   readonly version: number;
   readonly tensorCount: number;
   /** `general.architecture`, such as `llama`; null in shards after the first, which repeat no metadata. */
   readonly architecture: string | null;
+  /** `general.type`: `model`, `adapter`; null in most models. */
+  readonly type: string | null;
+  /** Weights in all tensors of this file. */
+  readonly parameters: number;
+  readonly fileBytes: number;
   /** Length that the tensors need; a file shorter than this was cut. */
   readonly neededBytes: number;
 }
@@ -40,50 +45,83 @@ const stringType = 8;
 const arrayType = 9;
 
 /**
- * Checks that a file is a whole GGUF: magic, version 2 or 3, bounded counts, and every tensor inside the file's length.
- * Finds a file that was cut short without any checksum. Throws `model_file_invalid`.
+ * Reads the header of a GGUF file and checks that the file is whole: magic, version 2 or 3, bounded counts, and every
+ * tensor inside the file's length. Finds a file that was cut short without any checksum, and damage that would end a
+ * process inside llama.cpp. `name` is what messages call the file. Throws `model_file_invalid`.
  * Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  */
-export async function checkGguf(path: string, name: string): Promise<GgufSummary> {
-  await using handle = await open(path, "r");
+export async function readGgufHeader(path: string, name = path): Promise<GgufHeader> {
+  await using handle = await openFile(path, name);
   const { size } = await handle.stat();
   try {
-    const summary = await readSummary(new GgufReader(handle, size));
-    if (summary.neededBytes > size) {
-      throw new GgufFault(`its tensors need ${summary.neededBytes} bytes, but it has ${size}: it was cut short`);
+    const header = await readHeader(new GgufReader(handle, size), size);
+    if (header.neededBytes > size) {
+      throw new GgufFault(`its tensors need ${header.neededBytes} bytes, but it has ${size}: it was cut short`);
     }
-    return summary;
+    return header;
   } catch (thrown) {
     if (!(thrown instanceof GgufFault)) throw thrown;
     throw new PenstockError(
       "model_file_invalid",
-      `${name} is not a whole GGUF file: ${thrown.message}. Upload it again, or convert the model again.`,
+      `${name} is not a whole GGUF file: ${thrown.message}. Fetch or upload it again, or convert the model again.`,
       { cause: thrown },
     );
   }
 }
 
-async function readSummary(reader: GgufReader): Promise<GgufSummary> {
+async function openFile(path: string, name: string): Promise<FileHandle> {
+  let handle: FileHandle;
+  try {
+    handle = await open(path, "r");
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+    const why = code === "ENOENT" ? "there is no such file; check the path" : `it cannot be opened (${code})`;
+    throw new PenstockError("model_file_invalid", `Cannot read ${name}: ${why}.`, { cause });
+  }
+  if ((await handle.stat()).isFile()) return handle;
+  await handle.close();
+  throw new PenstockError("model_file_invalid", `${name} is not a file; name a .gguf file.`);
+}
+
+async function readHeader(reader: GgufReader, fileBytes: number): Promise<GgufHeader> {
   if ((await reader.u32()) !== magic) throw new GgufFault("it does not begin with GGUF");
   const version = await reader.u32();
   if (version !== 2 && version !== 3) throw new GgufFault(`its version is ${version}, and only 2 and 3 are known`);
   const tensorCount = await reader.u64("number of tensors", maxTensors);
+  const { alignment, texts } = await readMetadata(reader);
+  let dataBytes = 0;
+  let parameters = 0;
+  for (let index = 0; index < tensorCount; index += 1) {
+    const tensor = await readTensor(reader, alignment);
+    dataBytes = Math.max(dataBytes, tensor.end);
+    parameters += tensor.elements;
+  }
+  const dataStart = Math.ceil(reader.position / alignment) * alignment;
+  return {
+    version,
+    tensorCount,
+    architecture: texts.get("general.architecture") ?? null,
+    type: texts.get("general.type") ?? null,
+    parameters,
+    fileBytes,
+    neededBytes: dataBytes === 0 ? reader.position : dataStart + dataBytes,
+  };
+}
+
+const wantedTexts: ReadonlySet<string> = new Set(["general.architecture", "general.type"]);
+
+async function readMetadata(reader: GgufReader): Promise<{ alignment: number; texts: Map<string, string> }> {
   const pairs = await reader.u64("number of metadata pairs", maxPairs);
   let alignment = 32;
-  let architecture: string | null = null;
+  const texts = new Map<string, string>();
   for (let pair = 0; pair < pairs; pair += 1) {
     const key = await reader.string("metadata key");
     const type = await reader.u32();
     if (key === "general.alignment" && type === u32Type) alignment = alignmentOf(await reader.u32());
-    else if (key === "general.architecture" && type === stringType) architecture = await reader.string(key);
+    else if (wantedTexts.has(key) && type === stringType) texts.set(key, await reader.string(key));
     else await skipValue(reader, { type, depth: 0 });
   }
-  let dataBytes = 0;
-  for (let tensor = 0; tensor < tensorCount; tensor += 1) {
-    dataBytes = Math.max(dataBytes, await tensorEnd(reader, alignment));
-  }
-  const dataStart = Math.ceil(reader.position / alignment) * alignment;
-  return { version, tensorCount, architecture, neededBytes: dataBytes === 0 ? reader.position : dataStart + dataBytes };
+  return { alignment, texts };
 }
 
 function alignmentOf(value: number): number {
@@ -106,8 +144,8 @@ async function skipValue(reader: GgufReader, { type, depth }: { type: number; de
   for (let item = 0; item < items; item += 1) await skipValue(reader, { type: itemType, depth: depth + 1 });
 }
 
-/** Where a tensor ends, counted from the start of the data. */
-async function tensorEnd(reader: GgufReader, alignment: number): Promise<number> {
+/** A tensor's weights, and where it ends, counted from the start of the data. */
+async function readTensor(reader: GgufReader, alignment: number): Promise<{ elements: number; end: number }> {
   const name = await reader.string("tensor name");
   const dimensions = await reader.u32();
   if (dimensions > maxDimensions) throw new GgufFault(`the tensor ${name.slice(0, 64)} has ${dimensions} dimensions`);
@@ -121,6 +159,6 @@ async function tensorEnd(reader: GgufReader, alignment: number): Promise<number>
   // A type that is newer than this table: the engine knows it or refuses it; here only its start can be checked.
   const bytes = type === undefined ? 1 : Math.ceil(elements / type.blockElements) * type.blockBytes;
   const end = offset + bytes;
-  if (Number.isSafeInteger(end)) return end;
+  if (Number.isSafeInteger(end)) return { elements, end };
   throw new GgufFault(`the tensor ${name.slice(0, 64)} is impossibly large`);
 }
