@@ -44,6 +44,13 @@ if (script !== undefined) {
     env: { NODE_COMPILE_CACHE: join(root, "node_modules/.cache/node"), ...process.env },
   });
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
+  // npm runs scripts in a shell that a SIGTERM ends without passing it on; a new parent shows that this has happened.
+  const parent = process.ppid;
+  const orphaned = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(orphaned);
+    child.kill("SIGTERM");
+  }, 200);
   child.on("error", (error) => {
     process.stderr.write(`Cannot run ${node}: ${error.message}\n`);
     process.exit(1);

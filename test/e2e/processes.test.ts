@@ -83,6 +83,14 @@ test("an engine does not outlive its agent, even when that is killed", async () 
   await expect.poll(() => alive(engine)).toBe(false);
 });
 
+test("a SIGTERM to npm alone stops everything behind it", async () => {
+  await using penstock = await startPenstock();
+  await expect.poll(async () => (await penstock.pids()).engine).toBeGreaterThan(0);
+  const { main, engine } = await penstock.pids();
+  process.kill(penstock.npm, "SIGTERM");
+  await expect.poll(() => alive(main) || alive(engine)).toBe(false);
+});
+
 test("--model serves another file under its own name", async () => {
   await using folder = await temporaryFolder();
   const { copyFile } = await import("node:fs/promises");

@@ -14,6 +14,8 @@ export interface RunningStart extends AsyncDisposable {
   readonly client: OpenAI;
   /** What it wrote to stdout, as a person sees it. */
   readonly banner: string;
+  /** Process id of npm itself. */
+  readonly npm: number;
   /** Sends a signal to every process that a terminal would send it to. */
   interrupt(): void;
   readonly exited: Promise<number | null>;
@@ -71,6 +73,7 @@ export async function startPenstock(options: StartOptions = {}): Promise<Running
     banner,
     exited,
     client: new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0 }),
+    npm: groupOf(child),
     interrupt: () => void process.kill(-groupOf(child), "SIGINT"),
     pids: () => pidsOf(url, key),
     async [Symbol.asyncDispose]() {
