@@ -76,16 +76,17 @@ export class Node {
 
   async heartbeat(): Promise<Heartbeat> {
     const { agentId, lifecycle, cacheDirectory } = this.#options;
-    const disk = await statfs(cacheDirectory);
+    // A disk that is gone must not silence the heartbeat: it says DEGRADED and that no byte is free.
+    const disk = await statfs(cacheDirectory).catch(() => undefined);
     const { records } = lifecycle;
     return {
       agent_id: agentId,
-      state: this.#state(),
+      state: this.#state(disk !== undefined),
       gpus: [],
       memory: { total_bytes: totalmem(), free_bytes: freemem() },
       disk: {
-        total_bytes: disk.blocks * disk.bsize,
-        free_bytes: disk.bavail * disk.bsize,
+        total_bytes: disk === undefined ? 0 : disk.blocks * disk.bsize,
+        free_bytes: disk === undefined ? 0 : disk.bavail * disk.bsize,
         cache_bytes: records.reduce((sum, record) => sum + (record.tier === "REMOTE" ? 0 : record.sizeBytes), 0),
       },
       engines: records
@@ -108,8 +109,9 @@ export class Node {
     return { status: this.running === 0 ? "drained" : "busy", running: this.running };
   }
 
-  #state(): AgentState {
+  #state(hasDisk: boolean): AgentState {
     if (this.#draining) return "DRAINING";
+    if (!hasDisk) return "DEGRADED";
     const { records } = this.#options.lifecycle;
     if (records.some((record) => record.loading !== null)) return "LOADING_MODEL";
     if (this.running > 0) return "INFERRING";

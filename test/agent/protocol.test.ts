@@ -1,4 +1,4 @@
-import { copyFile, readdir, writeFile } from "node:fs/promises";
+import { copyFile, readdir, rename, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startAgent, type Agent } from "../../runtime/agent/agent.ts";
 import { heartbeat, loadEvent, type Heartbeat } from "../../runtime/contracts/agent.ts";
@@ -166,6 +166,13 @@ test("metrics and probes", async () => {
   const metrics = await (await fetch(`${agent.url}/metrics`, { headers: { authorization: `Bearer ${token}` } })).text();
   expect(metrics).toContain('penstock_agent_model_state{model="one",state="READY"} 1');
   expect(metrics).toContain('penstock_agent_transition_seconds{model="one",transition="load"}');
+});
+
+test("a disk that is gone shows in the heartbeat and does not silence it", async () => {
+  await rename(`${folder.path}/cache`, `${folder.path}/elsewhere`);
+  expect(await beat()).toMatchObject({ state: "DEGRADED", disk: { free_bytes: 0 } });
+  await rename(`${folder.path}/elsewhere`, `${folder.path}/cache`);
+  expect((await beat()).state).not.toBe("DRAINING");
 });
 
 test("a drain takes nothing new", async () => {
