@@ -9,6 +9,7 @@ the same machine writes the same weights. Needs PyTorch 1.13 or newer and NumPy.
 import argparse
 import ctypes
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -137,6 +138,30 @@ def orthogonal(gradient):
     return x.t() if is_tall else x
 
 
+class Team:
+    """Processes that share one model: each learns from rows of its own and moves its own share of the parameters."""
+
+    def __init__(self, model, size):
+        self.size, self.rank = size, 0
+        self.parameters = list(model.share_memory().parameters())
+        self.gradients = [[torch.zeros_like(p).share_memory_() for p in self.parameters] for _ in range(size)]
+        # A process that died must not leave the others waiting for ever.
+        self.barrier = multiprocessing.get_context("fork").Barrier(size, timeout=600)
+
+    def own(self, parameters):
+        return parameters[self.rank :: self.size]
+
+    @torch.no_grad()
+    def gather(self, parameters):
+        """Sets the gradients of `parameters` to the mean over all processes, added in a fixed order."""
+        for parameter, shared in zip(self.parameters, self.gradients[self.rank]):
+            shared.copy_(parameter.grad)
+        self.barrier.wait()
+        for index, parameter in enumerate(self.parameters):
+            if any(parameter is own for own in parameters):
+                parameter.grad.copy_(sum(gradients[index] for gradients in self.gradients) / self.size)
+
+
 def read(work, name, kind):
     return torch.from_numpy(np.fromfile(os.path.join(work, name), dtype=kind).astype(np.int64))
 
@@ -144,23 +169,24 @@ def read(work, name, kind):
 class Rows:
     """Rows of one length, handed out in a random order that starts again when they are used up."""
 
-    def __init__(self, work, length):
-        self.length = length
-        self.tokens = read(work, f"tokens-{length}", np.uint16).view(-1, length)
-        self.weights = read(work, f"weights-{length}", np.uint8).view(-1, length)
-        self.documents = read(work, f"documents-{length}", np.uint8).view(-1, length)
+    def __init__(self, work, length, team):
+        self.length, self.count = length, TOKENS_PER_STEP // team.size // length
+        part = slice(team.rank, None, team.size)
+        self.tokens = read(work, f"tokens-{length}", np.uint16).view(-1, length)[part]
+        self.weights = read(work, f"weights-{length}", np.uint8).view(-1, length)[part]
+        self.documents = read(work, f"documents-{length}", np.uint8).view(-1, length)[part]
         self.order = []
 
-    def next(self, count, generator):
-        while len(self.order) < count:
+    def next(self, generator):
+        while len(self.order) < self.count:
             self.order.extend(generator.permutation(len(self.tokens)).tolist())
-        rows = [self.order.pop() for _ in range(count)]
+        rows = [self.order.pop() for _ in range(self.count)]
         return self.tokens[rows], self.weights[rows], self.documents[rows]
 
 
 def learn_text(model, rows, generator, read_weight):
     """Adds the gradients of one step of text; answers the loss of what the assistant says."""
-    tokens, weights, documents = rows.next(TOKENS_PER_STEP // rows.length, generator)
+    tokens, weights, documents = rows.next(generator)
     spoken = weights[:, 1:].sum().clamp(min=1).item()
     part = max(1, TOKENS_AT_ONCE // rows.length)
     total = 0.0
@@ -239,50 +265,68 @@ def save(model, directory):
     os.replace(path + ".new", path)
 
 
-def train(model, options):
-    generator = np.random.default_rng(options.seed)
-    sets = [Rows(options.work, length) for length in ROW_LENGTHS]
+def train(model, options, team):
+    # The lengths are drawn by one generator for all, so that the processes have the same amount of work.
+    lengths, generator = np.random.default_rng(options.seed), np.random.default_rng([options.seed, team.rank])
+    sets = [Rows(options.work, length, team) for length in ROW_LENGTHS]
     shares = np.array([float(rows.tokens.numel()) for rows in sets])
     pairs = read(options.work, f"pairs-{PAIR_LENGTH}", np.uint16).view(-1, 2, PAIR_LENGTH)
     meanings = read(options.work, "meanings", np.uint16)
     matrices = [p for block in model.blocks for p in block.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
+    matrices, others = team.own(matrices), team.own(others)
     muon = Muon(matrices)
     adam = torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0)
-    steps, started, text_loss, pair_loss, step = options.steps, time.time(), None, None, 0
-    while step < steps:
+    log = Log(options.steps)
+    for step in range(options.steps):
         model.zero_grad(set_to_none=True)
-        rows = sets[generator.choice(len(sets), p=shares / shares.sum())]
-        is_early = step < EARLY_SHARE * steps and options.start is None
-        loss = learn_text(model, rows, generator, READ_WEIGHT_EARLY if is_early else READ_WEIGHT_LATE)
-        text_loss = loss if text_loss is None else 0.95 * text_loss + 0.05 * loss
+        rows = sets[lengths.choice(len(sets), p=shares / shares.sum())]
+        is_early = step < EARLY_SHARE * options.steps and options.start is None
+        log.text(learn_text(model, rows, generator, READ_WEIGHT_EARLY if is_early else READ_WEIGHT_LATE))
         if step % PAIRS_EVERY == 0:
-            loss = learn_pairs(model, pairs, meanings, generator)
-            pair_loss = loss if pair_loss is None else 0.9 * pair_loss + 0.1 * loss
-        ramp = min(1.0, (step + 1) / WARM_UP_STEPS) * min(1.0, (steps - step) / (DECAY_SHARE * steps)) * options.rate
+            log.pairs(learn_pairs(model, pairs, meanings, generator))
+        team.gather(matrices + others)
+        left = (options.steps - step) / (DECAY_SHARE * options.steps)
+        ramp = min(1.0, (step + 1) / WARM_UP_STEPS) * min(1.0, left) * options.rate
         muon.step(MUON_RATE * ramp)
         adam.param_groups[0]["lr"] = ADAM_RATE * ramp
         adam.step()
-        step += 1
-        seconds = time.time() - started
-        if options.minutes and step == WARM_UP_STEPS:
-            steps = max(WARM_UP_STEPS + 1, int(options.minutes * 60 / seconds * step))
-        if step % 10 == 0 or step == steps:
-            speed = TOKENS_PER_STEP * step / seconds
-            print(
-                f"step {step}/{steps} loss {text_loss:.3f} paraphrases {pair_loss:.3f} {speed:.0f} tokens/s "
-                f"{seconds / step * (steps - step):.0f} s left",
-                flush=True,
-            )
-        if step % 100 == 0 or step == steps:
-            save(model, options.work)
+        team.barrier.wait()
+        if team.rank == 0:
+            log.show(step + 1)
+            # The others cannot move a parameter before this process has its next gradients.
+            if (step + 1) % 100 == 0 or step + 1 == options.steps:
+                save(model, options.work)
+
+
+class Log:
+    """Smoothed losses, and a line about them every ten steps."""
+
+    def __init__(self, steps):
+        self.steps, self.started, self.text_loss, self.pair_loss = steps, time.time(), None, None
+
+    def text(self, loss):
+        self.text_loss = loss if self.text_loss is None else 0.95 * self.text_loss + 0.05 * loss
+
+    def pairs(self, loss):
+        self.pair_loss = loss if self.pair_loss is None else 0.9 * self.pair_loss + 0.1 * loss
+
+    def show(self, step):
+        if step % 10 != 0 and step != self.steps:
+            return
+        seconds = time.time() - self.started
+        print(
+            f"step {step}/{self.steps} loss {self.text_loss:.3f} paraphrases {self.pair_loss:.3f} "
+            f"{TOKENS_PER_STEP * step / seconds:.0f} tokens/s {seconds / step * (self.steps - step):.0f} s left",
+            flush=True,
+        )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", required=True, help="folder that prepare.ts wrote to")
-    parser.add_argument("--steps", type=int, default=1600, help=f"steps of {TOKENS_PER_STEP} tokens")
-    parser.add_argument("--minutes", type=float, help="as many steps as this machine makes in about this time")
+    parser.add_argument("--steps", type=int, default=1900, help=f"steps of {TOKENS_PER_STEP} tokens")
+    parser.add_argument("--processes", type=int, default=2, help="processes that learn together, one core each")
     parser.add_argument("--start", help="folder of an earlier run to go on from, with the same vocabulary")
     parser.add_argument("--rate", type=float, default=1.0, help="share of the usual learning rate, to go on gently")
     parser.add_argument("--seed", type=int, default=1)
@@ -298,7 +342,17 @@ def main():
     if options.start is not None:
         load(model, options.start)
     print(f"{sum(p.numel() for p in model.parameters())} parameters", flush=True)
-    train(model, options)
+    team = Team(model, options.processes)
+    helpers = []
+    for rank in range(1, options.processes):
+        team.rank = rank
+        helper = multiprocessing.get_context("fork").Process(target=train, args=(model, options, team), daemon=True)
+        helper.start()
+        helpers.append(helper)
+    team.rank = 0
+    train(model, options, team)
+    for helper in helpers:
+        helper.join()
 
 
 if __name__ == "__main__":

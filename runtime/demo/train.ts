@@ -9,8 +9,8 @@ const help = `Makes the demo model: writes its texts, learns its vocabulary, tra
 Usage: npm run demo:train -- [options]
 
   --seed N        seed of the texts and of the training (default 1)
-  --steps N       steps of 4,096 tokens (default 1600)
-  --minutes N     as many steps as this machine makes in about N minutes, instead of --steps
+  --steps N       steps of 4,096 tokens (default 1900)
+  --processes N   processes that learn together, one core each (default 2)
   --texts N       texts to write (default 80000)
   --start FOLDER  go on from the vocabulary and weights of an earlier run's --work folder
   --rate SHARE    share of the usual learning rate, to go on gently (default 1)
@@ -34,8 +34,8 @@ function runPython(python: string, args: readonly string[]): Promise<void> {
 const { values } = parseArgs({
   options: {
     seed: { type: "string", default: "1" },
-    steps: { type: "string", default: "1600" },
-    minutes: { type: "string" },
+    steps: { type: "string", default: "1900" },
+    processes: { type: "string", default: "2" },
     texts: { type: "string", default: "80000" },
     start: { type: "string" },
     rate: { type: "string", default: "1" },
@@ -48,17 +48,9 @@ const { values } = parseArgs({
 if (values.help) process.stdout.write(help);
 else {
   prepare({ work: values.work, seed: Number(values.seed), texts: Number(values.texts), start: values.start });
-  const length = values.minutes === undefined ? ["--steps", values.steps] : ["--minutes", values.minutes];
   const start = values.start === undefined ? [] : ["--start", values.start];
-  await runPython(values.python, [
-    "--work",
-    values.work,
-    "--seed",
-    values.seed,
-    "--rate",
-    values.rate,
-    ...length,
-    ...start,
-  ]);
+  const { work, seed, steps, processes, rate } = values;
+  const options = { "--work": work, "--seed": seed, "--steps": steps, "--processes": processes, "--rate": rate };
+  await runPython(values.python, [...Object.entries(options).flat(), ...start]);
   process.stdout.write(`${values.out}: ${exportModel(values.work, values.out, "Q8_0")} bytes\n`);
 }
