@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { expect, test } from "vitest";
 import { hubRoute } from "../fakes/range-server-stores.ts";
 import { RangeServer } from "../fakes/range-server.ts";
@@ -43,6 +43,21 @@ test("a folder with one model", async () => {
   await copyFile(demoModel, `${folder.path}/my-folder/anything.gguf`);
   await using penstock = await startPenstock({ args: ["--model", `${folder.path}/my-folder`] });
   expect(await tokensFrom(penstock, "my-folder")).toBeGreaterThan(0);
+});
+
+test("a file that was written anew is served anew, whatever the cache holds", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/changing.gguf`;
+  const start = { args: ["--port", "0", "--model", path], env: { PENSTOCK_HOME: `${folder.path}/home` } };
+  await copyFile(demoModel, path);
+  {
+    await using penstock = await startPenstock(start);
+    expect(await tokensFrom(penstock, "changing")).toBeGreaterThan(0);
+  }
+  await writeFile(path, "no longer a model");
+  const { code, output } = await failToStart(start);
+  expect(code).toBe(1);
+  expect(output).toContain("GGUF");
 });
 
 test("a folder with several models names them", async () => {

@@ -6,7 +6,7 @@ import type { DownloadProgress } from "../downloads/progress.ts";
 import { diskFull, freeBytes, isOutOfSpace } from "../downloads/space.ts";
 import type { SourceOptions } from "../sources/source.ts";
 import { checkEntry } from "./check.ts";
-import { fetchEntry } from "./fetch.ts";
+import { fetchEntry, isOutdated } from "./fetch.ts";
 import { Flight } from "./flight.ts";
 import { isKey, keyOf, type CachedSpec } from "./key.ts";
 import { filesFolder, readManifest, sizeOf, writeManifest, type Manifest } from "./manifest.ts";
@@ -137,7 +137,7 @@ export class ModelCache {
   }
 
   async #ensure(key: string, work: Work): Promise<CachedModel> {
-    const cached = await this.#checked(key, work);
+    const cached = await this.#current(key, work);
     if (cached !== undefined) return this.#use(key, { manifest: cached, fromCache: true });
     await this.#fetch(key, work);
     const fetched = await this.#checked(key, work);
@@ -157,6 +157,17 @@ export class ModelCache {
       // So full that not even the folder for a download fits.
       throw diskFull({ free: await freeBytes(root), cause: thrown });
     }
+  }
+
+  /** The manifest of an entry that passes its check and is what its source has now. */
+  async #current(key: string, work: Work): Promise<Manifest | undefined> {
+    const manifest = await this.#checked(key, work);
+    if (manifest === undefined || !(await isOutdated(work.spec, manifest, { sources: this.#sources, ...work }))) {
+      return manifest;
+    }
+    this.#entries.delete(key);
+    await removeDirectory(this.#root, key);
+    return undefined;
   }
 
   /** The manifest of an entry that passes its check. One that fails is deleted. */

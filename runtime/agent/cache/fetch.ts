@@ -44,6 +44,26 @@ export async function fetchEntry(spec: CachedSpec, options: FetchOptions): Promi
   await staging.publish(join(options.root, options.key));
 }
 
+/**
+ * Whether a source on this machine has other files now than when its entry was fetched: looking costs nothing there, and
+ * people write a new model over the old one. A source that is gone or broken leaves the entry as it is.
+ */
+export async function isOutdated(
+  spec: CachedSpec,
+  manifest: Manifest,
+  { sources, signal }: Pick<FetchOptions, "sources" | "signal">,
+): Promise<boolean> {
+  if (!spec.source.startsWith("file://")) return false;
+  try {
+    const source = createSource(spec.source, sources);
+    const { files } = selectFiles(spec, { listed: await listWithChecksums(source, signal), uri: source.uri });
+    const recorded = new Map(manifest.files.map(({ path, etag }) => [path, etag]));
+    return files.length !== recorded.size || files.some(({ path, etag }) => recorded.get(path) !== etag);
+  } catch {
+    return false;
+  }
+}
+
 type Transfer = FetchOptions & { readonly source: Source; readonly staging: Staging };
 
 async function transfer(spec: CachedSpec, options: Transfer): Promise<Selection> {

@@ -11,7 +11,7 @@ const pattern = /^[a-z0-9][a-z0-9-]{0,47}-[0-9a-f]{16}$/;
  * Name of a model's folder in the cache: a slug for people, and a hash of what names the content (source without
  * credentials, format, checksum). Model ids have no part in it, so two ids of one source share an entry.
  * What a name in a source points to (a branch of a hub, a file that is replaced) is looked up once, when it is fetched:
- * an entry stays what it is until it is removed. Name a commit or a checksum where that matters.
+ * an entry stays what it is until it is removed (`file://` sources are looked at again). Name a commit or a checksum where that matters.
  */
 export function keyOf({ source, format, sha256 }: CachedSpec): string {
   const identity = identityOf(source);
