@@ -2,8 +2,9 @@
 
 A decoder of the llama architecture: RMS norm, interleaved rotary positions (what llama.cpp calls NORM), SwiGLU, tied
 embeddings. Hidden matrices learn by Muon (orthogonalised momentum), embeddings and norms by AdamW. Beside the next
-token it learns that paraphrases have close embeddings (means of hidden states). One thread, fixed seed: with --steps
-the same machine writes the same weights. Needs PyTorch 1.13 or newer and NumPy.
+token it learns that paraphrases have close embeddings (means of hidden states). Processes of one
+thread each learn together, since threads of one process wait for each other more than they work. Fixed seed: with the
+same --steps and --processes the same machine writes the same weights. Needs PyTorch 1.13 or newer and NumPy.
 """
 
 import argparse
