@@ -1,5 +1,6 @@
-import { engines } from "../../runtime/engines/index.ts";
-import type { StackConfig } from "./schema.ts";
+import type { EngineSpec } from "../../runtime/contracts/engine.ts";
+import { engineOf } from "../../runtime/engines/index.ts";
+import type { StackConfig, StackModel } from "./schema.ts";
 
 /** What the schema cannot see: names that must match, and options that an engine must be able to honour. */
 export function crossChecks(stack: StackConfig): string[] {
@@ -30,14 +31,33 @@ function fleetModels({ models, fleets }: StackConfig): string[] {
   return problems;
 }
 
+/** What each fleet's engine cannot do: with its own options, and for the models that it serves. */
 function capabilities({ models, fleets }: StackConfig): string[] {
-  return fleets.flatMap(({ engine, models: ids }) =>
-    models.flatMap((model, at) =>
-      ids.includes(model.id) && model.adapters.length > 0 && !engines[engine.kind].capabilities.runtimeLora
-        ? [`models[${at}].adapters: the ${engine.kind} engine cannot load adapters`]
-        : [],
-    ),
-  );
+  return fleets.flatMap(({ engine, models: ids }, index) => [
+    ...engineOf(engine)
+      .refusals(engine)
+      .map((refusal) => `fleets[${index}].engine: ${refusal}`),
+    ...models.flatMap((model, at) => (ids.includes(model.id) ? modelProblems(engine, { model, at }) : [])),
+  ]);
+}
+
+function modelProblems(engine: EngineSpec, { model, at }: { model: StackModel; at: number }): string[] {
+  const described = engineOf(engine);
+  const problems: string[] = [];
+  if (!described.formats.includes(model.format)) {
+    problems.push(
+      `models[${at}].format: the ${engine.kind} engine reads ${described.formats.join(" or ")}, not ${model.format}`,
+    );
+  }
+  const wanted = model.adapters.length;
+  const { count } = described.adapterLimits(engine);
+  if (wanted > 0 && described.capabilities.adapters === "none") {
+    problems.push(`models[${at}].adapters: the ${engine.kind} engine cannot load adapters`);
+  } else if (wanted > count) {
+    const remedy = count === 0 ? "set the engine's lora" : "leave some out, or raise the engine's limit";
+    problems.push(`models[${at}].adapters: the ${engine.kind} engine holds ${count}, not ${wanted}; ${remedy}`);
+  }
+  return problems;
 }
 
 function repeated(names: readonly string[]): number[] {

@@ -26,9 +26,14 @@ export const modelFormat = z.enum(["gguf", "safetensors", "engine"]);
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/, "must be 64 hexadecimal digits");
 
+/** Name of an adapter within its model. */
+export const adapterName = z
+  .string()
+  .regex(/^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/, "must be 1 to 64 letters, digits, `.`, `_` or `-`");
+
 /** A LoRA adapter that belongs to a model; clients name it `model:adapter`. */
 export const adapterSpec = z.strictObject({
-  name: z.string().regex(/^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/, "must be 1 to 64 letters, digits, `.`, `_` or `-`"),
+  name: adapterName,
   source: sourceUri,
   sha256: sha256.optional(),
 });
@@ -42,6 +47,8 @@ export const modelSpec = z.strictObject({
   adapters: z.array(adapterSpec).default([]),
 });
 
+export type ModelFormat = z.infer<typeof modelFormat>;
+export type AdapterSpec = z.infer<typeof adapterSpec>;
 export type ModelSpec = z.infer<typeof modelSpec>;
 
 /** Where a model's weights are, from the slowest to reach to the fastest. */

@@ -22,3 +22,6 @@ export const envNames = {
 
 /** Response header with the id that logs carry for the request. */
 export const requestIdHeader = "x-request-id";
+
+/** Request header by which the gateway tells the agent which adapter a request uses: the agent reads no bodies. */
+export const adapterHeader = "x-penstock-adapter";

@@ -41,26 +41,66 @@ export const blockLength = 32;
 
 /** The bytes of a GGUF file. Throws a RangeError when a tensor's data does not fit its shape or encoding. */
 export function writeGguf(metadata: GgufMetadata, tensors: readonly GgufTensor[]): Buffer {
-  const entries = Object.entries(metadata);
-  const head: Buffer[] = [Buffer.from("GGUF"), u32(3), u64(tensors.length), u64(entries.length)];
-  for (const [key, value] of entries) head.push(text(key), ...valueBytes(value));
-  const bodies = tensors.map((tensor) => pad(tensorBytes(tensor)));
+  const pairs = Object.entries(metadata).map(([key, value]): RawPair => [key, ...rawValue(value)]);
+  const bodies = tensors.map((tensor) => pad(tensorBytes(tensor), alignment));
+  const places: RawTensor[] = [];
   let offset = 0;
   for (const [index, { name, shape, encoding }] of tensors.entries()) {
-    head.push(text(name), u32(shape.length), ...shape.map(u64), u32(encodings[encoding]), u64(offset));
+    places.push({ name, dimensions: shape, type: encodings[encoding], offset });
     offset += bodies[index]?.length ?? 0;
   }
-  return Buffer.concat([pad(Buffer.concat(head)), ...bodies]);
+  return assembleGguf({ pairs, tensors: places, data: Buffer.concat(bodies) });
 }
 
-function valueBytes(entry: GgufValue): Buffer[] {
-  if (entry.type === "u32") return [u32(valueTypes.u32), u32(entry.value)];
-  if (entry.type === "f32") return [u32(valueTypes.f32), Buffer.from(Float32Array.of(entry.value).buffer)];
-  if (entry.type === "bool") return [u32(valueTypes.bool), Buffer.of(entry.value ? 1 : 0)];
-  if (entry.type === "string") return [u32(valueTypes.string), text(entry.value)];
-  const array = (type: number): Buffer[] => [u32(valueTypes.array), u32(type), u64(entry.value.length)];
-  if (entry.type === "strings") return [...array(valueTypes.string), ...entry.value.map(text)];
-  return [...array(valueTypes.i32), Buffer.from(Int32Array.from(entry.value).buffer)];
+/** A metadata pair whose value is encoded already: key, type number, value. */
+export type RawPair = readonly [key: string, type: number, value: Buffer];
+
+/** A tensor as the file's header lists it. */
+export interface RawTensor {
+  readonly name: string;
+  /** Fastest dimension first. */
+  readonly dimensions: readonly number[];
+  readonly type: number;
+  /** Where its data starts, counted from the start of all data. */
+  readonly offset: number;
+}
+
+/** A file in encoded parts. Nothing holds them to each other, so that a test can write a file that lies. */
+export interface GgufParts {
+  readonly pairs: readonly RawPair[];
+  readonly tensors: readonly RawTensor[];
+  readonly data: Buffer;
+  readonly version?: number;
+  readonly alignment?: number;
+}
+
+/** Header, padding and data. */
+export function assembleGguf({ pairs, tensors, data, version = 3, alignment: step = alignment }: GgufParts): Buffer {
+  const header = Buffer.concat([
+    Buffer.from("GGUF"),
+    u32(version),
+    u64(tensors.length),
+    u64(pairs.length),
+    ...pairs.flatMap(([key, type, value]) => [text(key), u32(type), value]),
+    ...tensors.flatMap(({ name, dimensions, type, offset }) => [
+      text(name),
+      u32(dimensions.length),
+      ...dimensions.map(u64),
+      u32(type),
+      u64(offset),
+    ]),
+  ]);
+  return Buffer.concat([pad(header, step), data]);
+}
+
+function rawValue(entry: GgufValue): [type: number, value: Buffer] {
+  if (entry.type === "u32") return [valueTypes.u32, u32(entry.value)];
+  if (entry.type === "f32") return [valueTypes.f32, Buffer.from(Float32Array.of(entry.value).buffer)];
+  if (entry.type === "bool") return [valueTypes.bool, Buffer.of(entry.value ? 1 : 0)];
+  if (entry.type === "string") return [valueTypes.string, text(entry.value)];
+  if (entry.type === "strings") return [valueTypes.array, texts(entry.value)];
+  const items = Buffer.from(Int32Array.from(entry.value).buffer);
+  return [valueTypes.array, Buffer.concat([u32(valueTypes.i32), u64(entry.value.length), items])];
 }
 
 function tensorBytes({ name, shape, encoding, data }: GgufTensor): Buffer {
@@ -103,23 +143,31 @@ export function halfBits(number: number): number {
   return sign | ((rounded - 0x38000000) >>> 13);
 }
 
-function text(value: string): Buffer {
+/** Length and bytes, as GGUF writes a string. */
+export function text(value: string): Buffer {
   const bytes = Buffer.from(value);
   return Buffer.concat([u64(bytes.length), bytes]);
 }
 
-function u32(value: number): Buffer {
+/** The value of an array of strings, as a vocabulary is. */
+export function texts(values: readonly string[]): Buffer {
+  return Buffer.concat([u32(valueTypes.string), u64(values.length), ...values.map(text)]);
+}
+
+/** Little-endian 32-bit number. */
+export function u32(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32LE(value);
   return bytes;
 }
 
-function u64(value: number): Buffer {
+/** Little-endian 64-bit number. */
+export function u64(value: number | bigint): Buffer {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64LE(BigInt(value));
   return bytes;
 }
 
-function pad(bytes: Buffer): Buffer {
-  return Buffer.concat([bytes, Buffer.alloc((alignment - (bytes.length % alignment)) % alignment)]);
+function pad(bytes: Buffer, step: number): Buffer {
+  return Buffer.concat([bytes, Buffer.alloc((step - (bytes.length % step)) % step)]);
 }

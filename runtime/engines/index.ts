@@ -1,11 +1,17 @@
-import type { EngineKind, EngineLaunch, EngineSpec } from "../contracts/engine.ts";
+import type { EngineKind, EngineSpec, SpecOf } from "../contracts/engine.ts";
 import { embedded } from "./embedded.ts";
-import type { Engine, EnginePlace } from "./engine.ts";
+import type { Engine } from "./engine.ts";
+import { llamacpp } from "./llamacpp.ts";
+import { triton } from "./triton.ts";
+import { trtllm } from "./trtllm.ts";
+import { vllm } from "./vllm.ts";
 
 /** The engine registry: a new engine is one file and one line here. */
-export const engines = { embedded } satisfies { [Kind in EngineKind]: Engine<Extract<EngineSpec, { kind: Kind }>> };
+export const engines = { embedded, llamacpp, vllm, triton, trtllm } satisfies {
+  [Kind in EngineKind]: Engine<SpecOf<Kind>>;
+};
 
-/** How to start the engine that `spec` names. */
-export function engineLaunch(spec: EngineSpec, place: EnginePlace): EngineLaunch {
-  return engines[spec.kind].launch(spec, place);
+/** The engine that `spec` names. Its calls take specs of that same kind only. */
+export function engineOf(spec: { readonly kind: EngineKind }): Engine<EngineSpec> {
+  return engines[spec.kind];
 }

@@ -21,6 +21,9 @@ const phaseNames = {
   download: "Downloading",
   verify: "Verifying",
   load: "Loading",
+  wake: "Waking",
+  prove: "Proving",
+  adapters: "Adapters",
 } as const satisfies Record<LoadProgress["phase"], string>;
 
 const barWidth = 24;

@@ -55,6 +55,7 @@ export async function startLocal(options: LocalOptions, environment: LocalEnviro
       listen: { host: "127.0.0.1", port: 0 },
       token: agentToken,
       cacheDirectory: stack.cache.directory ?? join(environment.home, "cache"),
+      stateDirectory: join(environment.home, "agent"),
       sources: environment.sources,
       engineEnv: environment.engineEnv,
       engineLogLevel: options.logLevel,

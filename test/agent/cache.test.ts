@@ -1,10 +1,8 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdir, mkdtemp, open, readdir, readFile, rm, truncate, utimes, writeFile } from "node:fs/promises";
-import { hostname, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { ModelCache } from "../../runtime/agent/cache/cache.ts";
+import { ModelCache, type EnsureOptions } from "../../runtime/agent/cache/cache.ts";
 import { isKey, keyOf, type CachedSpec } from "../../runtime/agent/cache/key.ts";
 import type { DownloadProgress } from "../../runtime/agent/downloads/progress.ts";
 import { patternedBytes, RangeServer, sha256, type SeenRequest } from "../fakes/range-server.ts";
@@ -32,7 +30,13 @@ afterEach(async () => {
 const openCache = (from = limits) => ModelCache.open(directory, { hubEndpoint: server.url }, { limits: from });
 const spec = (path = "/m.gguf"): CachedSpec => ({ source: `${server.url}${path}`, format: "gguf", sha256: undefined });
 const hashed = (): CachedSpec => ({ ...spec(), sha256: sha256(model) });
-const names = async () => (await readdir(directory)).toSorted();
+const names = async () => (await readdir(directory)).filter((name) => name !== ".penstock").toSorted();
+/** Asks for a model and lets go of it at once; `fields` of the answer stay true until somebody removes the entry. */
+async function ensureOnce(cache: ModelCache, wanted: CachedSpec, options: EnsureOptions = {}) {
+  using found = await cache.ensure(wanted, options);
+  const { directory: files, entryPath, sizeBytes, fromCache } = found;
+  return { directory: files, entryPath, sizeBytes, fromCache };
+}
 
 /** A promise that is fulfilled once the server has been asked for so many ranges; those after them hang. */
 function afterRanges(count: number): Promise<void> {
@@ -48,12 +52,12 @@ function afterRanges(count: number): Promise<void> {
 describe("ensure", () => {
   it("fetches once, then answers from disk, after a restart too", async () => {
     const cache = await openCache();
-    const first = await cache.ensure(hashed());
+    const first = await ensureOnce(cache, hashed());
     expect(first).toMatchObject({ fromCache: false, sizeBytes: model.length });
     expect((await readFile(first.entryPath)).equals(model)).toBe(true);
     const served = server.requests.length;
-    expect(await cache.ensure(hashed())).toEqual({ ...first, fromCache: true });
-    expect(await (await openCache()).ensure(hashed())).toEqual({ ...first, fromCache: true });
+    expect(await ensureOnce(cache, hashed())).toEqual({ ...first, fromCache: true });
+    expect(await ensureOnce(await openCache(), hashed())).toEqual({ ...first, fromCache: true });
     expect(server.requests).toHaveLength(served);
   });
 
@@ -81,7 +85,7 @@ describe("ensure", () => {
   it("shares an entry between ids of one source, and keeps formats and checksums apart", () => {
     const keys = [spec(), hashed(), { ...spec(), format: "engine" } as const, spec("/n.gguf")].map(keyOf);
     expect(new Set(keys).size).toBe(4);
-    expect(keyOf({ ...spec(), id: "a" } as CachedSpec)).toBe(keyOf({ ...spec(), id: "b" } as CachedSpec));
+    expect(keyOf({ ...spec(), id: "a" })).toBe(keyOf({ ...spec(), id: "b" }));
   });
 
   it.each(["hf://a/..@..", "s3://b/%2e%2e/%2e%2e/etc", `https://h/${"x".repeat(300)}`, "https://h/é.gguf", "az://-/-"])(
@@ -157,16 +161,59 @@ describe("entries that changed on disk", () => {
     ["a flipped byte", flipByte],
     ["a cut", (path) => truncate(path, 1_000)],
     ["a missing file", (path) => rm(path)],
-    ["a broken manifest", (path) => writeFile(join(path, "../../manifest.json"), "{")],
-    ["a missing manifest", (path) => rm(join(path, "../../manifest.json"))],
   ])("are fetched once more after %s", async (_, damage) => {
-    const { entryPath } = await (await openCache()).ensure(hashed());
+    const { entryPath } = await ensureOnce(await openCache(), hashed());
     await damage(entryPath);
     server.bytesServed = 0;
-    const again = await (await openCache()).ensure(hashed());
+    const again = await ensureOnce(await openCache(), hashed());
     expect(again.fromCache).toBe(false);
     expect((await readFile(again.entryPath)).equals(model)).toBe(true);
     expect(server.bytesServed).toBe(model.length + 1);
+  });
+
+  it.each<[string, (manifest: string) => Promise<void>]>([
+    ["broken", (manifest) => writeFile(manifest, "{")],
+    ["missing", (manifest) => rm(manifest)],
+    ["of another version", (manifest) => writeFile(manifest, '{"version":1}')],
+    ["pointing elsewhere", (manifest) => rewrite(manifest, '"entry": "m.gguf"', '"entry": "../../../etc/passwd"')],
+  ])("are kept when their manifest is %s and the checksum vouches for them", async (_, damage) => {
+    const { entryPath } = await ensureOnce(await openCache(), hashed());
+    await damage(join(entryPath, "../../manifest.json"));
+    server.bytesServed = 0;
+    const cache = await openCache();
+    expect(cache.list()).toEqual([]);
+    expect(await names()).toEqual([`${keyOf(hashed())}.part`]);
+    const again = await ensureOnce(cache, hashed());
+    expect(again.entryPath).toBe(entryPath);
+    expect((await readFile(entryPath)).equals(model)).toBe(true);
+    // The one byte that asks for the length.
+    expect(server.bytesServed).toBe(1);
+    expect(await names()).toEqual([keyOf(hashed())]);
+  });
+
+  it("are fetched again when their manifest is lost and nothing vouches for them, or the checksum does not", async () => {
+    for (const [wanted, damage] of [
+      [spec(), () => Promise.resolve()],
+      [hashed(), flipByte],
+    ] as const) {
+      const { entryPath } = await ensureOnce(await openCache(), wanted);
+      await damage(entryPath);
+      await rm(join(entryPath, "../../manifest.json"));
+      server.bytesServed = 0;
+      await ensureOnce(await openCache(), wanted);
+      expect((await readFile(entryPath)).equals(model)).toBe(true);
+      expect(server.bytesServed).toBe(model.length + 1);
+    }
+  });
+
+  it("are not taken from under somebody who uses them", async () => {
+    const cache = await openCache();
+    const held = await cache.ensure(hashed());
+    await flipByte(held.entryPath);
+    await expect(cache.ensure(hashed())).rejects.toMatchObject({ code: "model_in_use" });
+    await expect((await openCache()).ensure(hashed())).rejects.toMatchObject({ code: "model_in_use" });
+    held.release();
+    await expect(ensureOnce(cache, hashed())).resolves.toMatchObject({ fromCache: false });
   });
 
   it("are only hashed again when nothing but their time changed", async () => {
@@ -186,16 +233,16 @@ describe("entries that changed on disk", () => {
 
   it("are fetched again when their time changed and no checksum vouches for them", async () => {
     const cache = await openCache();
-    const { entryPath } = await cache.ensure(spec());
+    const { entryPath } = await ensureOnce(cache, spec());
     await flipByte(entryPath);
-    const again = await cache.ensure(spec());
+    const again = await ensureOnce(cache, spec());
     expect(again.fromCache).toBe(false);
     expect((await readFile(again.entryPath)).equals(model)).toBe(true);
   });
 
   it("are gone when the source cannot give them again", async () => {
     const cache = await openCache();
-    const { entryPath } = await cache.ensure(hashed());
+    const { entryPath } = await ensureOnce(cache, hashed());
     await flipByte(entryPath);
     server.put("/m.gguf", gguf({ data: patternedBytes(1_000, 7) }));
     server.requests.length = 0;
@@ -256,18 +303,13 @@ describe("sources that are wrong", () => {
     await expect((await openCache()).ensure(spec())).resolves.toMatchObject({ sizeBytes: model.length });
   });
 
-  it("says disk_full on a disk where not even a folder fits (a real file system of two inodes)", async (context) => {
-    await using disk = await smallDisk(context, "nr_inodes=2");
-    await writeFile(join(disk.path, "last"), "");
-    const cache = await ModelCache.open(disk.path, {}, { limits });
+  it("says disk_full on a disk where not even a folder fits (a real file system of few inodes)", async (context) => {
+    await using disk = await smallDisk(context, "nr_inodes=9");
+    const cache = await ModelCache.open(disk.path, {}, { limits, reserveFreeBytes: 0 });
+    const before = await readdir(disk.path, { recursive: true });
+    for (let i = before.length + 1; i < 9; i += 1) await writeFile(join(disk.path, `filler-${i}`), "");
     await expect(cache.ensure(spec())).rejects.toMatchObject({ code: "disk_full" });
-    expect(await readdir(disk.path)).toEqual(["last"]);
-  });
-
-  it("says disk_full and leaves nothing", async () => {
-    const cache = await ModelCache.open(directory, {}, { limits, freeBytes: async () => 10 });
-    await expect(cache.ensure(spec())).rejects.toMatchObject({ code: "disk_full" });
-    expect(await names()).toEqual([]);
+    expect((await readdir(disk.path)).filter((name) => !name.startsWith("filler"))).toEqual([".penstock"]);
   });
 });
 
@@ -298,7 +340,7 @@ describe("what a model consists of", () => {
     put("q4/m-00001-of-00002.gguf", "q4/m-00002-of-00002.gguf");
     const cache = await openCache();
     for (const path of ["/q4", "/q4/m-00001-of-00002.gguf"]) {
-      const { directory: files, entryPath, sizeBytes } = await cache.ensure(hub(path));
+      const { directory: files, entryPath, sizeBytes } = await ensureOnce(cache, hub(path));
       expect(entryPath).toBe(join(files, "m-00001-of-00002.gguf"));
       expect(sizeBytes).toBe(2 * small.length);
     }
@@ -342,12 +384,24 @@ describe("what a model consists of", () => {
 describe("the directory", () => {
   it("lists, measures and removes entries, and knows them after a restart", async () => {
     const cache = await openCache();
-    await cache.ensure(hashed());
+    await ensureOnce(cache, { ...hashed(), id: "a" });
+    await ensureOnce(cache, { ...hashed(), id: "org/b" });
+    await ensureOnce(cache, hashed());
     expect(cache.list()).toEqual([
-      { key: keyOf(hashed()), source: hashed().source, sizeBytes: model.length, lastUsedAt: expect.any(Date) },
+      {
+        key: keyOf(hashed()),
+        source: hashed().source,
+        sizeBytes: model.length,
+        lastUsedAt: expect.any(Date),
+        pinned: false,
+        inUse: false,
+        modelIds: ["a", "org/b"],
+      },
     ]);
     const reopened = await openCache();
-    expect(reopened.list()).toEqual(cache.list());
+    expect(reopened.list().map(({ modelIds, sizeBytes }) => [modelIds, sizeBytes])).toEqual([
+      [["a", "org/b"], model.length],
+    ]);
     expect(reopened.sizeBytes).toBe(model.length);
     await reopened.remove(hashed());
     expect(reopened.list()).toEqual([]);
@@ -355,87 +409,131 @@ describe("the directory", () => {
     await reopened.remove(hashed());
   });
 
-  it.each(["..", "../other", "", "a/b", "manifest.json"])("does not take %j for a key", async (key) => {
+  it("notes every id of those who share one fetch", async () => {
+    const cache = await openCache();
+    const ids = ["a", "b", "c"];
+    await Promise.all(ids.map((id) => ensureOnce(cache, { ...hashed(), id })));
+    expect(cache.list()[0]?.modelIds.toSorted()).toEqual(ids);
+    expect((await openCache()).list()[0]?.modelIds.toSorted()).toEqual(ids);
+  });
+
+  it("counts revisions when entries, ids or pins change, and not when a model is only used again", async () => {
+    const cache = await openCache();
+    const seen = [cache.revision];
+    const changed = () => seen.push(cache.revision) && seen.at(-1) !== seen.at(-2);
+    await ensureOnce(cache, { ...hashed(), id: "a" });
+    expect(changed()).toBe(true);
+    await ensureOnce(cache, { ...hashed(), id: "a" });
+    await cache.sweep();
+    expect(changed()).toBe(false);
+    await ensureOnce(cache, { ...hashed(), id: "b" });
+    expect(changed()).toBe(true);
+    await cache.pin(hashed());
+    expect(changed()).toBe(true);
+    await cache.pin(hashed());
+    expect(changed()).toBe(false);
+    await cache.unpin(hashed());
+    expect(changed()).toBe(true);
+    await cache.remove(hashed());
+    expect(changed()).toBe(true);
+    await cache.remove(hashed());
+    expect(changed()).toBe(false);
+  });
+
+  it.each(["..", "../other", "", "a/b", "manifest.json", ".penstock"])("does not take %j for a key", async (key) => {
     await expect((await openCache()).removeKey(key)).rejects.toMatchObject({ code: "invalid_value" });
   });
 
-  it("does not remove what is being fetched", async () => {
+  it.each(["../../etc/passwd", "/etc/passwd", "a\0b", "x".repeat(400)])(
+    "keeps the id %j out of every path",
+    async (id) => {
+      const cache = await openCache();
+      const before = await readdir(join(directory, ".."));
+      const { entryPath } = await ensureOnce(cache, { ...hashed(), id });
+      await cache.pin({ ...hashed(), id });
+      expect(entryPath).toBe(join(directory, keyOf(hashed()), "files/m.gguf"));
+      expect(await names()).toEqual([keyOf(hashed())]);
+      expect(await readdir(join(directory, ".penstock/pins"))).toEqual([keyOf(hashed())]);
+      expect((await readdir(join(directory, ".."))).filter((name) => !before.includes(name))).toEqual([]);
+      expect((await openCache()).list()[0]?.modelIds).toEqual([id]);
+    },
+  );
+
+  it("writes no credentials down", async () => {
+    const secret = { ...spec(), source: `${spec().source.replace("://", "://user:hunter2@")}?sig=hunter2&key=hunter2` };
     const cache = await openCache();
-    const { promise: until, resolve: letGo } = Promise.withResolvers<void>();
-    server.fail(1, { kind: "hold", until }, isRange);
-    const fetching = cache.ensure(hashed());
-    await expect(cache.remove(hashed())).rejects.toMatchObject({ code: "model_in_use" });
-    letGo();
-    await fetching;
+    await ensureOnce(cache, secret);
+    const manifest = await readFile(join(directory, keyOf(secret), "manifest.json"), "utf8");
+    expect(manifest).toContain("/m.gguf");
+    expect(manifest + JSON.stringify(cache.list())).not.toContain("hunter2");
   });
 
-  it("may be shared by two caches that fetch the same model at once", async () => {
+  it("does not remove what is being fetched", async () => {
+    const [cache, other] = await Promise.all([openCache(), openCache()]);
+    const { promise: until, resolve: letGo } = Promise.withResolvers<void>();
+    server.fail(1, { kind: "hold", until }, isRange);
+    const { promise: began, resolve: begin } = Promise.withResolvers<void>();
+    const fetching = ensureOnce(cache, hashed(), { onProgress: () => begin() });
+    await expect(cache.remove(hashed())).rejects.toMatchObject({ code: "model_in_use" });
+    await began;
+    await expect(other.remove(hashed())).rejects.toMatchObject({ code: "model_in_use" });
+    letGo();
+    await fetching;
+    await other.remove(hashed());
+  });
+
+  it("may be shared by two caches that ask for the same model at once: one fetches, the other waits", async () => {
     const [one, two] = await Promise.all([openCache(), openCache()]);
-    const [a, b] = await Promise.all([one.ensure(hashed()), two.ensure(hashed())]);
-    expect(a.entryPath).toBe(b.entryPath);
+    const answers = await Promise.all([one.ensure(hashed()), two.ensure(hashed())]);
+    expect(new Set(answers.map(({ entryPath }) => entryPath)).size).toBe(1);
+    expect(answers.filter(({ fromCache }) => fromCache)).toHaveLength(1);
+    expect(server.bytesServed).toBe(model.length + 1);
     expect(await names()).toEqual([keyOf(hashed())]);
   });
 
-  it("keeps the unfinished download of one cache out of the reach of another", async () => {
+  it("lets one who waits for another agent's fetch leave at once", async () => {
     const [one, two] = await Promise.all([openCache(), openCache()]);
     const { promise: until, resolve: letGo } = Promise.withResolvers<void>();
     server.fail(1, { kind: "hold", until }, isRange);
     const { promise: began, resolve: begin } = Promise.withResolvers<void>();
-    const first = one.ensure(hashed(), { onProgress: () => begin() });
+    const first = ensureOnce(one, hashed(), { onProgress: () => begin() });
     await began;
-    const second = await two.ensure(hashed());
-    expect(second.fromCache).toBe(false);
+    const leaver = new AbortController();
+    const second = two.ensure(hashed(), { signal: leaver.signal });
+    leaver.abort(new Error("left"));
+    await expect(second).rejects.toThrow("left");
     letGo();
-    expect((await first).entryPath).toBe(second.entryPath);
-    expect(await names()).toEqual([keyOf(hashed())]);
+    await first;
   });
 
-  it("clears half-removed entries and forgotten downloads, and leaves everything else alone", async () => {
+  it("clears half-removed entries, and tells what is not its own but leaves that alone", async () => {
     const key = keyOf(hashed());
-    const trash = `${key}.0123456789ab.trash`;
-    const forgotten = `${key}.0123456789ab.part`;
-    const recent = `${key}.ba9876543210.part`;
-    const foreign = [
-      "lost+found",
-      "notes.txt",
-      "my-model.part",
-      `${key}.part`,
-      `${key}.0123456789ab.trash.bak`,
-      ".hidden",
-    ];
-    for (const name of [trash, forgotten, recent, ...foreign]) await mkdir(join(directory, name));
-    const twoDaysAgo = new Date(Date.now() - 2 * 86_400_000);
-    await utimes(join(directory, forgotten), twoDaysAgo, twoDaysAgo);
-    await openCache();
-    expect(await names()).toEqual([recent, ...foreign].toSorted());
+    const foreign = ["lost+found", "my-model.part", `${key}.0123456789ab.trash.bak`, ".hidden"];
+    const part = `${key}.part`;
+    for (const name of [`${key}.0123456789ab.trash`, part, ...foreign]) await mkdir(join(directory, name));
+    await writeFile(join(directory, "notes.txt"), "");
+    const cache = await openCache();
+    expect(await names()).toEqual([part, "notes.txt", ...foreign].toSorted());
+    expect([...cache.foreign].toSorted()).toEqual(["notes.txt", ...foreign].toSorted());
+    expect(cache.list()).toEqual([]);
   });
 
-  it("takes over what a dead process left, and not what a living one is filling", async () => {
-    const cache = await openCache({ ...limits, connections: 1 });
+  it("keeps an unfinished download for a day, and no longer", async () => {
+    let now = Date.now();
+    const reopen = () => ModelCache.open(directory, {}, { limits: { ...limits, connections: 1 }, now: () => now });
+    const cache = await reopen();
     const reached = afterRanges(3);
     const controller = new AbortController();
     const waiting = cache.ensure(hashed(), { signal: controller.signal });
     await reached;
-    controller.abort(new Error("killed"));
-    await expect(waiting).rejects.toThrow("killed");
-    server.faults.length = 0;
-    const [part = ""] = await names();
-
-    const other = spawn(process.execPath, ["-e", "process.stdin.resume()"]);
-    await once(other, "spawn");
-    await writeFile(join(directory, part, "owner.json"), JSON.stringify({ pid: other.pid, hostname: hostname() }));
-    server.bytesServed = 0;
-    await (await openCache()).ensure(hashed());
-    expect(server.bytesServed).toBe(model.length + 1);
-    expect(await names()).toHaveLength(2);
-
-    await cache.remove(hashed());
-    other.kill();
-    await once(other, "exit");
-    server.bytesServed = 0;
-    await (await openCache()).ensure(hashed());
-    expect(server.bytesServed).toBe(model.length - 3 * rangeBytes + 1);
-    expect(await names()).toEqual([keyOf(hashed())]);
+    controller.abort(new Error("left"));
+    await expect(waiting).rejects.toThrow("left");
+    for (let hour = 0; hour < 25; hour += 1) {
+      expect(await names()).toEqual([`${keyOf(hashed())}.part`]);
+      now += 3_600_000;
+      await (hour % 2 === 0 ? cache.sweep() : reopen());
+    }
+    expect(await names()).toEqual([]);
   });
 });
 
@@ -444,4 +542,10 @@ async function flipByte(path: string): Promise<void> {
   const byte = Buffer.alloc(1);
   await handle.read(byte, 0, 1, 100_000);
   await handle.write(Buffer.from([(byte[0] ?? 0) ^ 1]), 0, 1, 100_000);
+}
+
+async function rewrite(path: string, from: string, to: string): Promise<void> {
+  const before = await readFile(path, "utf8");
+  expect(before).toContain(from);
+  await writeFile(path, before.replace(from, to));
 }

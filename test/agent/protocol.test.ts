@@ -19,6 +19,7 @@ beforeAll(async () => {
       listen: { host: "127.0.0.1", port: 0 },
       token,
       cacheDirectory: `${folder.path}/cache`,
+      stateDirectory: `${folder.path}/state`,
       sources: {},
       engineEnv: { PATH: process.env["PATH"] ?? "" },
       engineLogLevel: "silent",
@@ -76,7 +77,11 @@ test("a streamed load tells its phases and ends with the result", async () => {
 });
 
 test("unload goes down to a tier, and the engine is gone", async () => {
-  await post("/load_model", loadRequest("down"));
+  // A file of its own: one that another loaded model uses is not removed.
+  const path = `${folder.path}/down.gguf`;
+  await copyFile(demoModel, path);
+  const request = loadRequest("down", `file://${path}`);
+  await post("/load_model", request);
   const pid = (await beat()).engines.find((engine) => engine.model_id === "down")?.pid ?? -1;
   expect(await (await post("/unload_model", { model_id: "down" })).json()).toEqual({
     status: "unloaded",
@@ -86,7 +91,7 @@ test("unload goes down to a tier, and the engine is gone", async () => {
   expect(alive(pid)).toBe(false);
   const refused = await post("/infer/down/v1/completions", { model: "down", ...prompt });
   expect([refused.status, await refused.json()]).toMatchObject([503, { error: { code: "model_not_ready" } }]);
-  expect(await (await post("/load_model", loadRequest("down"))).json()).toMatchObject({ status: "loaded" });
+  expect(await (await post("/load_model", request)).json()).toMatchObject({ status: "loaded" });
   await post("/unload_model", { model_id: "down", to: "REMOTE" });
   expect((await beat()).models.find((model) => model.model_id === "down")).toMatchObject({ cache_level: "REMOTE" });
 });
@@ -108,14 +113,16 @@ test("a model in use is not unloaded", async () => {
   expect((await post("/unload_model", { model_id: "busy" })).status).toBe(200);
 });
 
-test("an engine that dies leaves the model cached, and a load brings it back", async () => {
+test("an engine that dies is started again, and a load meanwhile waits for it", async () => {
   await post("/load_model", loadRequest("dying"));
-  const pid = (await beat()).engines.find((engine) => engine.model_id === "dying")?.pid ?? -1;
+  const engine = async () => (await beat()).engines.find(({ model_id }) => model_id === "dying");
+  const pid = (await engine())?.pid ?? -1;
   process.kill(pid, "SIGKILL");
   const status = async () => (await beat()).models.find((model) => model.model_id === "dying");
-  await expect.poll(async () => (await status())?.cache_state).toBe("UNLOADED");
-  expect(await status()).toMatchObject({ cache_level: "NVME_CACHED", reason: expect.stringContaining("SIGKILL") });
+  await expect.poll(async () => (await status())?.cache_state).not.toBe("READY");
   expect(await (await post("/load_model", loadRequest("dying"))).json()).toMatchObject({ cache_state: "READY" });
+  expect(await engine()).toMatchObject({ restarts: 1 });
+  expect((await engine())?.pid).not.toBe(pid);
 });
 
 test("a model that cannot load answers why, and can be mended", async () => {

@@ -3,9 +3,10 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { performance } from "node:perf_hooks";
 import { parseArgs, promisify } from "node:util";
-import { freePort, startEngine } from "../../runtime/agent/supervisor.ts";
+import { freePorts } from "../../runtime/agent/supervisor/ports.ts";
+import { startEngine } from "../../runtime/agent/supervisor/start.ts";
 import { engineSpec } from "../../runtime/contracts/engine.ts";
-import { engineLaunch } from "../../runtime/engines/index.ts";
+import { engineOf } from "../../runtime/engines/index.ts";
 import { createLog } from "../../runtime/lib/log.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { stackFile, startPenstock, type RunningStart } from "../support/penstock.ts";
@@ -107,12 +108,21 @@ async function remoteToToken(): Promise<number> {
 
 /** Starting the engine by hand until it is ready, to compare the agent's load with. */
 async function engineByHand(): Promise<number> {
-  const port = await freePort();
-  const launch = engineLaunch(engineSpec.parse({ kind: "embedded" }), {
+  const ports = await freePorts();
+  await using folder = await temporaryFolder();
+  const spec = engineSpec.parse({ kind: "embedded" });
+  const described = engineOf(spec);
+  const launch = described.launch(spec, {
+    command: described.command,
+    version: null,
     modelPath: demoModel,
     servedName: "demo",
-    port,
+    ports,
     adapters: {},
+    gpus: [],
+    workDirectory: folder.path,
+    compileCacheDirectory: folder.path,
+    group: null,
     logLevel: "silent",
   });
   const started = performance.now();
@@ -120,7 +130,8 @@ async function engineByHand(): Promise<number> {
   const log = createLog("bench", "silent");
   const engine = await startEngine({
     launch,
-    port,
+    ports,
+    workDirectory: folder.path,
     env: { PATH: process.env["PATH"] ?? "" },
     readyTimeoutMs: 60_000,
     signal,

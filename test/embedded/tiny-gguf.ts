@@ -1,75 +1,18 @@
 import { writeFile } from "node:fs/promises";
+import { writeGguf, type GgufMetadata, type GgufTensor, type GgufValue } from "../../runtime/demo/gguf.ts";
 
 /*
  * Tiny GGUF files made of nothing: a llama-shaped model with random weights (and a LoRA adapter for it), so that the
  * engine's tests depend on no download and on no model's quality.
  */
 
-type Value =
-  | { type: "u32"; value: number }
-  | { type: "f32"; value: number }
-  | { type: "bool"; value: boolean }
-  | { type: "string"; value: string }
-  | { type: "strings"; value: readonly string[] }
-  | { type: "i32s"; value: readonly number[] };
+type Matrix = Omit<GgufTensor, "encoding">;
 
-interface Tensor {
-  readonly name: string;
-  /** Fastest dimension first, as GGUF has it. */
-  readonly shape: readonly number[];
-  readonly data: Float32Array;
-}
-
-const typeIds = { u32: 4, f32: 6, bool: 7, string: 8, strings: 9, i32s: 9 } as const;
-const alignment = 32;
-
-/** Bytes of a GGUF v3 file with F32 tensors. */
-export function ggufBytes(metadata: Readonly<Record<string, Value>>, tensors: readonly Tensor[]): Buffer {
-  const entries = Object.entries(metadata);
-  const head: Buffer[] = [Buffer.from("GGUF"), u32(3), u64(tensors.length), u64(entries.length)];
-  for (const [key, value] of entries) head.push(string(key), u32(typeIds[value.type]), valueBytes(value));
-  let offset = 0;
-  for (const { name, shape, data } of tensors) {
-    head.push(string(name), u32(shape.length), ...shape.map(u64), u32(0), u64(offset));
-    offset += padded(data.byteLength);
-  }
-  const header = Buffer.concat(head);
-  const bodies = tensors.map(({ data }) => pad(Buffer.from(data.buffer, data.byteOffset, data.byteLength)));
-  return Buffer.concat([pad(header), ...bodies]);
-}
-
-function valueBytes(value: Value): Buffer {
-  if (value.type === "u32") return u32(value.value);
-  if (value.type === "f32") return Buffer.from(Float32Array.of(value.value).buffer);
-  if (value.type === "bool") return Buffer.from([value.value ? 1 : 0]);
-  if (value.type === "string") return string(value.value);
-  if (value.type === "i32s") return Buffer.concat([u32(5), u64(value.value.length), ...value.value.map(u32)]);
-  return Buffer.concat([u32(typeIds.string), u64(value.value.length), ...value.value.map(string)]);
-}
-
-function u32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(value);
-  return bytes;
-}
-
-function u64(value: number): Buffer {
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64LE(BigInt(value));
-  return bytes;
-}
-
-function string(value: string): Buffer {
-  const bytes = Buffer.from(value);
-  return Buffer.concat([u64(bytes.length), bytes]);
-}
-
-function padded(length: number): number {
-  return Math.ceil(length / alignment) * alignment;
-}
-
-function pad(bytes: Buffer): Buffer {
-  return Buffer.concat([bytes, Buffer.alloc(padded(bytes.length) - bytes.length)]);
+function write(metadata: GgufMetadata, tensors: readonly Matrix[]): Buffer {
+  return writeGguf(
+    metadata,
+    tensors.map((tensor) => ({ ...tensor, encoding: "F32" })),
+  );
 }
 
 /** Normal numbers from a seed (mulberry32 and Box-Muller), so that every run has the same model. */
@@ -152,7 +95,7 @@ export function tinyModel(options: TinyModelOptions = {}): Buffer {
   const tokens = [...bytes, ...merges.map((merge) => merge.replace(" ", "")), ...controlTokens, ...markers];
   const firstControl = bytes.length + merges.length;
   const types = tokens.map((_, id) => (id < firstControl ? 1 : id < firstControl + controlTokens.length ? 3 : 4));
-  const metadata: Record<string, Value> = {
+  const metadata: Record<string, GgufValue> = {
     "general.architecture": { type: "string", value: "llama" },
     "general.name": { type: "string", value: "tiny" },
     "llama.block_count": { type: "u32", value: shape.layers },
@@ -173,18 +116,18 @@ export function tinyModel(options: TinyModelOptions = {}): Buffer {
   };
   const template = "chatTemplate" in options ? options.chatTemplate : chatTemplate;
   if (template !== undefined) metadata["tokenizer.chat_template"] = { type: "string", value: template };
-  return ggufBytes(metadata, modelTensors(tokens.length, shape, options.seed ?? 1));
+  return write(metadata, modelTensors(tokens.length, shape, options.seed ?? 1));
 }
 
-function modelTensors(vocabulary: number, shape: Shape, seed: number): Tensor[] {
+function modelTensors(vocabulary: number, shape: Shape, seed: number): Matrix[] {
   const normals = randomNormals(seed);
   const { dim, ffn } = shape;
-  const matrix = (name: string, columns: number, rows: number): Tensor => ({
+  const matrix = (name: string, columns: number, rows: number): Matrix => ({
     name,
     shape: [columns, rows],
     data: normals(columns * rows, 1.5 / Math.sqrt(columns)),
   });
-  const ones = (name: string): Tensor => ({ name, shape: [dim], data: new Float32Array(dim).fill(1) });
+  const ones = (name: string): Matrix => ({ name, shape: [dim], data: new Float32Array(dim).fill(1) });
   const layers = Array.from({ length: shape.layers }, (_, layer) => {
     const at = (part: string) => `blk.${layer}.${part}.weight`;
     return [
@@ -209,12 +152,12 @@ export function tinyLora(seed = 7): Buffer {
   const normals = randomNormals(seed);
   const rank = 4;
   const shape = tinyShape;
-  const pair = (target: string): Tensor[] => [
+  const pair = (target: string): Matrix[] => [
     { name: `${target}.lora_a`, shape: [shape.dim, rank], data: normals(shape.dim * rank, 0.5) },
     { name: `${target}.lora_b`, shape: [rank, shape.dim], data: normals(rank * shape.dim, 0.5) },
   ];
   const layers = Array.from({ length: shape.layers }, (_, layer) => layer);
-  return ggufBytes(
+  return write(
     {
       "general.type": { type: "string", value: "adapter" },
       "general.architecture": { type: "string", value: "llama" },
@@ -238,7 +181,7 @@ export function tinyEncoder(): Buffer {
   const letters = Array.from("abcdefghijklmnopqrstuvwxyz");
   const tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ...letters.map((letter) => `▁${letter}`), ...letters];
   const normals = randomNormals(3);
-  const filled = (name: string, shape: readonly number[], value?: number): Tensor => {
+  const filled = (name: string, shape: readonly number[], value?: number): Matrix => {
     const count = shape.reduce((product, size) => product * size, 1);
     return { name, shape, data: value === undefined ? normals(count, 0.3) : new Float32Array(count).fill(value) };
   };
@@ -254,7 +197,7 @@ export function tinyEncoder(): Buffer {
     ...linear(`${at}ffn_down`, ffn, dim),
     ...norm(`${at}layer_output_norm`),
   ];
-  const metadata: Record<string, Value> = {
+  const metadata: Record<string, GgufValue> = {
     "general.architecture": { type: "string", value: "bert" },
     "bert.block_count": { type: "u32", value: layers },
     "bert.context_length": { type: "u32", value: context },
@@ -276,7 +219,7 @@ export function tinyEncoder(): Buffer {
     "tokenizer.ggml.cls_token_id": { type: "u32", value: 2 },
     "tokenizer.ggml.mask_token_id": { type: "u32", value: 4 },
   };
-  return ggufBytes(metadata, [
+  return write(metadata, [
     filled("token_embd.weight", [dim, tokens.length]),
     filled("token_types.weight", [dim, 2]),
     filled("position_embd.weight", [dim, context]),

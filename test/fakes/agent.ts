@@ -91,9 +91,11 @@ function heartbeatOf(agent: FakeAgent): Heartbeat {
   return {
     agent_id: "fake",
     state: "IDLE",
+    reason: null,
     gpus: [],
     memory: { total_bytes: 1, free_bytes: 1 },
-    disk: { total_bytes: 1, free_bytes: 1, cache_bytes: 0 },
+    disk: { total_bytes: 1, free_bytes: 1, cache_bytes: 0, cache_budget_bytes: null },
+    cache: { revision: "0", entries: null },
     engines: [],
     models: [
       {
@@ -103,9 +105,12 @@ function heartbeatOf(agent: FakeAgent): Heartbeat {
         reason: null,
         inference_endpoint_url: endpointOf(agent, "m"),
         running: 0,
+        idle_seconds: 0,
         size_bytes: 0,
+        adapters: [],
+        engine: null,
         progress: null,
-        measured_ms: { download: null, load: null },
+        measured_ms: { download: null, load: null, sleep: null, wake: null, unload: null },
       },
     ],
   };

@@ -3,9 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { PenstockError } from "../../runtime/contracts/errors.ts";
+import { text, texts, u32, u64 } from "../../runtime/demo/gguf.ts";
 import { readGgufHeader } from "../../runtime/lib/gguf/header.ts";
 import { tinyLora, tinyModel } from "../embedded/tiny-gguf.ts";
-import { gguf, text, texts, u32, u64 } from "../support/gguf-bytes.ts";
+import { gguf } from "../support/gguf-bytes.ts";
 
 let directory = "";
 beforeAll(async () => {
@@ -24,15 +25,17 @@ describe("readGgufHeader", () => {
     const bytes = gguf();
     expect(await check(bytes)).toEqual({
       version: 3,
-      tensorCount: 1,
+      tensors: new Map([["t", [16]]]),
       architecture: "llama",
       type: null,
+      adapterType: null,
+      baseModel: null,
       parameters: expect.any(Number),
       fileBytes: bytes.length,
       neededBytes: bytes.length,
     });
     expect(await check(tinyModel())).toMatchObject({ parameters: 116_544, fileBytes: 472_448 });
-    expect(await check(tinyLora())).toMatchObject({ architecture: "llama", type: "adapter" });
+    expect(await check(tinyLora())).toMatchObject({ architecture: "llama", type: "adapter", adapterType: "lora" });
   });
 
   it("tells a missing file and a folder apart", async () => {
@@ -74,7 +77,14 @@ describe("readGgufHeader", () => {
       ],
       data: Buffer.alloc(196),
     });
-    expect(await check(bytes)).toMatchObject({ architecture: "qwen3", tensorCount: 2, neededBytes: bytes.length });
+    expect(await check(bytes)).toMatchObject({
+      architecture: "qwen3",
+      tensors: new Map([
+        ["q", [64, 2]],
+        ["f", []],
+      ]),
+      neededBytes: bytes.length,
+    });
   });
 
   it("finds every single cut, wherever it is", async () => {
@@ -114,6 +124,21 @@ describe("readGgufHeader", () => {
       /5 dimensions/,
     ],
     ["an offset past the end", gguf({ tensors: [{ name: "t", dimensions: [1], type: 0, offset: 4096 }] }), /cut short/],
+    [
+      "two tensors of one name",
+      gguf({
+        tensors: [
+          { name: "t", dimensions: [1], type: 0, offset: 0 },
+          { name: "t", dimensions: [1], type: 0, offset: 32 },
+        ],
+      }),
+      /two tensors with the name t/,
+    ],
+    [
+      "a tensor name that ggml has no room for",
+      gguf({ tensors: [{ name: "t".repeat(65), dimensions: [1], type: 0, offset: 0 }] }),
+      /length of a tensor name/,
+    ],
     ["an odd offset", gguf({ tensors: [{ name: "t", dimensions: [1], type: 0, offset: 3 }] }), /not aligned/],
     [
       "a tensor larger than numbers go",

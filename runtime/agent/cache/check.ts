@@ -2,7 +2,8 @@ import { lstat } from "node:fs/promises";
 import { join } from "node:path";
 import type { DownloadProgress } from "../downloads/progress.ts";
 import { verifyFiles } from "../downloads/verify.ts";
-import { filesFolder, type FileRecord, type Manifest } from "./manifest.ts";
+import { filesFolder } from "./layout.ts";
+import type { FileRecord, Manifest } from "./manifest.ts";
 
 /**
  * Whether an entry still is what was published: length and modification time as recorded, or else the checksum.

@@ -1,47 +1,46 @@
-import { lstat, rm } from "node:fs/promises";
+import { lstat, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { readGgufHeader } from "../../lib/gguf/header.ts";
 import { defaultLimits, download, type DownloadLimits } from "../downloads/download.ts";
 import type { DownloadProgress } from "../downloads/progress.ts";
 import { withRetry } from "../downloads/retry.ts";
+import { verifyFiles } from "../downloads/verify.ts";
 import { listWithChecksums } from "../sources/checksums.ts";
-import { readGgufHeader } from "../../lib/gguf/header.ts";
 import { SourceError } from "../sources/errors.ts";
 import { createSource } from "../sources/index.ts";
-import type { Source, SourceOptions } from "../sources/source.ts";
+import type { Source, SourceFile, SourceOptions } from "../sources/source.ts";
 import type { CachedSpec } from "./key.ts";
-import { filesFolder, writeManifest, type FileRecord, type Manifest } from "./manifest.ts";
+import { filesFolder } from "./layout.ts";
+import type { FileRecord, Manifest } from "./manifest.ts";
 import { selectFiles, type Selection } from "./select.ts";
-import { Staging } from "./staging.ts";
 
 /** Where a fetch takes its bytes from, and how. */
 export interface FetchOptions {
-  readonly root: string;
-  readonly key: string;
+  /** Folder that is this fetch's alone. What a fetch that broke off left in it is used. */
+  readonly directory: string;
   readonly sources: SourceOptions;
   readonly limits?: Partial<DownloadLimits> | undefined;
   readonly freeBytes?: ((directory: string) => Promise<number>) | undefined;
+  /** Called with the model's bytes before any is written. What it throws ends the fetch. */
+  readonly reserve: (bytes: number) => Promise<void>;
   readonly onProgress: (progress: DownloadProgress) => void;
   readonly signal: AbortSignal;
 }
 
+/** What was fetched: a manifest that does not know of its use yet. */
+export type Fetched = Omit<Manifest, "lastUsedMs" | "modelIds">;
+
 /**
- * Fetches a model into the entry `<root>/<key>`, checked and visible at once.
- * A model that is replaced while it is read is listed and read once more. Throws what `download`, `selectFiles` and
- * `readGgufHeader` throw.
+ * Fetches a model's files, checked, into `<directory>/files`.
+ * A model that is replaced while it is read is listed and read once more. Throws what `download`, `selectFiles`, `reserve`
+ * and `readGgufHeader` throw.
  */
-export async function fetchEntry(spec: CachedSpec, options: FetchOptions): Promise<void> {
+export async function fetchFiles(spec: CachedSpec, options: FetchOptions): Promise<Fetched> {
   const source = createSource(spec.source, options.sources);
-  await using staging = await Staging.claim(options.root, options.key);
-  try {
-    const selection = await transfer(spec, { ...options, source, staging });
-    const directory = join(staging.directory, filesFolder);
-    if (spec.format === "gguf") await checkGgufFiles(selection, directory);
-    await writeManifest(staging.directory, await describe(spec, { selection, directory, uri: source.uri }));
-  } catch (thrown) {
-    if (!(await hasPartial(staging))) await staging.discard();
-    throw thrown;
-  }
-  await staging.publish(join(options.root, options.key));
+  const directory = join(options.directory, filesFolder);
+  const selection = await transfer(spec, { ...options, source, directory });
+  if (spec.format === "gguf") await checkGgufFiles(selection, directory);
+  return describe(spec, { selection, directory, uri: source.uri });
 }
 
 /**
@@ -64,7 +63,7 @@ export async function isOutdated(
   }
 }
 
-type Transfer = FetchOptions & { readonly source: Source; readonly staging: Staging };
+type Transfer = FetchOptions & { readonly source: Source };
 
 async function transfer(spec: CachedSpec, options: Transfer): Promise<Selection> {
   try {
@@ -76,35 +75,57 @@ async function transfer(spec: CachedSpec, options: Transfer): Promise<Selection>
 }
 
 async function transferOnce(spec: CachedSpec, options: Transfer): Promise<Selection> {
-  const { source, staging, signal } = options;
+  const { source, signal, directory } = options;
   const limits = { ...defaultLimits, ...options.limits };
   const listed = await withRetry(() => listWithChecksums(source, signal), { limits, signal });
   const selection = selectFiles(spec, { listed, uri: source.uri });
-  const directory = join(staging.directory, filesFolder);
-  // A process that died between its download and its manifest left a finished folder of unknown worth.
+  await options.reserve(selection.files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0));
+  if (await isVouchedFor(selection.files, options)) return selection;
   await rm(directory, { recursive: true, force: true });
-  await download({ ...options, files: selection.files, directory });
+  await download({ ...options, files: selection.files });
   return selection;
 }
 
-async function checkGgufFiles({ files }: Selection, directory: string): Promise<void> {
-  for (const { path } of files) await readGgufHeader(join(directory, path), basename(path));
+/**
+ * Whether the finished folder of a process that died before it wrote its manifest, or of an entry that lost its own, is
+ * just what the source lists, checksums included.
+ */
+async function isVouchedFor(files: readonly SourceFile[], options: Transfer): Promise<boolean> {
+  const { directory, source, onProgress, signal } = options;
+  if (files.some(({ sha256 }) => sha256 === null)) return false;
+  try {
+    const present = await readdir(directory, { recursive: true, withFileTypes: true });
+    if (present.filter((entry) => !entry.isDirectory()).length !== files.length) return false;
+    for (const { path, sizeBytes } of files) {
+      const about = await lstat(join(directory, path));
+      if (!about.isFile() || about.size !== sizeBytes) return false;
+    }
+    await verifyFiles(files, { directory, uri: source.uri, onProgress, signal });
+    return true;
+  } catch {
+    signal.throwIfAborted();
+    return false;
+  }
 }
 
-/** Whether ranges of a broken download are there for a later try. */
-async function hasPartial({ directory }: Staging): Promise<boolean> {
-  return (await lstat(join(directory, `${filesFolder}.part`)).catch(() => undefined)) !== undefined;
+async function checkGgufFiles({ files }: Selection, directory: string): Promise<void> {
+  try {
+    for (const { path } of files) await readGgufHeader(join(directory, path), basename(path));
+  } catch (thrown) {
+    await rm(directory, { recursive: true, force: true });
+    throw thrown;
+  }
 }
 
 async function describe(
-  { format }: CachedSpec,
+  { format, sha256 }: CachedSpec,
   { selection, directory, uri }: { selection: Selection; directory: string; uri: string },
-): Promise<Manifest> {
-  const now = new Date().toISOString();
+): Promise<Fetched> {
   const files: FileRecord[] = [];
-  for (const { path, sizeBytes, sha256, etag } of selection.files) {
+  for (const { path, sizeBytes, sha256: checksum, etag } of selection.files) {
     const { mtimeMs } = await lstat(join(directory, path));
-    files.push({ path, sizeBytes, mtimeMs, sha256, etag });
+    files.push({ path, sizeBytes, mtimeMs, sha256: checksum, etag });
   }
-  return { version: 1, source: uri, format, entry: selection.entry, files, createdAt: now, lastUsedAt: now };
+  const createdAt = new Date().toISOString();
+  return { version: 2, source: uri, format, sha256: sha256 ?? null, entry: selection.entry, files, createdAt };
 }

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import type { ModelSpec } from "../../contracts/model.ts";
-import { identityOf } from "../sources/uri.ts";
+import { identityOf, safeUri } from "../sources/uri.ts";
 
-/** What the cache needs to know of a model. */
-export type CachedSpec = Pick<ModelSpec, "source" | "format" | "sha256">;
+/** What the cache needs to know of a model. Its id is only noted down, so that a restart knows which models are there. */
+export type CachedSpec = Pick<ModelSpec, "source" | "format" | "sha256"> & Partial<Pick<ModelSpec, "id">>;
 
 const pattern = /^[a-z0-9][a-z0-9-]{0,47}-[0-9a-f]{16}$/;
 
@@ -15,7 +15,8 @@ const pattern = /^[a-z0-9][a-z0-9-]{0,47}-[0-9a-f]{16}$/;
  */
 export function keyOf({ source, format, sha256 }: CachedSpec): string {
   const identity = identityOf(source);
-  const name = identity
+  // Without the query, which may hold a key that nobody told us is one.
+  const name = safeUri(source)
     .replace(/^[a-z0-9]+:\/\//, "")
     .split("/")
     .slice(-2)

@@ -1,25 +1,34 @@
+import type { Width } from "./width.ts";
+
 /** How many at once, until when, and what each one does. */
 interface Crew<T> {
-  readonly connections: number;
+  readonly width: Width;
   readonly signal: AbortSignal;
   readonly run: (item: T, signal: AbortSignal) => Promise<void>;
 }
 
-/** Runs over all items with a bounded number at once. The first failure stops the others and is thrown. */
-export async function inParallel<T>(items: readonly T[], { connections, signal, run }: Crew<T>): Promise<void> {
+/** Runs over all items, in order, as many at once as `width` says. The first failure stops the others and is thrown. */
+export async function inParallel<T>(items: readonly T[], { width, signal, run }: Crew<T>): Promise<void> {
   const stop = new AbortController();
   const both = AbortSignal.any([signal, stop.signal]);
   const queue = items.values();
-  const worker = async (): Promise<void> => {
-    try {
-      for (const item of queue) await run(item, both);
-    } catch (thrown) {
-      stop.abort(thrown);
-      throw thrown;
+  const running = new Set<Promise<void>>();
+  const fill = (): void => {
+    while (!both.aborted && running.size < width.limit) {
+      const { value, done } = queue.next();
+      if (done === true) return;
+      const one = run(value, both)
+        .catch((thrown: unknown) => stop.abort(thrown))
+        .finally(() => {
+          running.delete(one);
+          fill();
+        });
+      running.add(one);
     }
   };
-  const workers = Array.from({ length: Math.min(connections, items.length) }, worker);
-  await Promise.allSettled(workers);
+  width.onGrow(fill);
+  fill();
+  while (running.size > 0) await Promise.race(running);
   signal.throwIfAborted();
   if (stop.signal.aborted) throw stop.signal.reason;
 }

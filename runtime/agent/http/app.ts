@@ -1,15 +1,28 @@
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { Hono, type Context } from "hono";
 import type { Registry } from "prom-client";
-import { loadModelRequest, unloadModelRequest, type LoadEvent } from "../../contracts/agent.ts";
+import type { IncomingMessage } from "node:http";
+import type { z } from "zod";
+import {
+  drainRequest,
+  heartbeatRequest,
+  loadAdapterRequest,
+  loadModelRequest,
+  unloadAdapterRequest,
+  unloadModelRequest,
+  type LoadEvent,
+} from "../../contracts/agent.ts";
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
+import { adapterName } from "../../contracts/model.ts";
+import { adapterHeader } from "../../contracts/names.ts";
 import { parseJson, parseRequest } from "../../contracts/validate.ts";
 import { notFound, onError, readBody, requireBearer } from "../../lib/http.ts";
 import type { Logger } from "../../lib/log.ts";
 import { forwardHeaders, type Relay } from "../../lib/relay.ts";
 import type { NodeEnv } from "../../lib/serve.ts";
-import type { EngineInUse } from "../lifecycle.ts";
+import type { EngineInUse } from "../models/lifecycle.ts";
 import type { Node } from "../node.ts";
+import { statsOf } from "../stats.ts";
 
 /** What the agent's routes need. */
 export interface AgentAppOptions {
@@ -46,20 +59,33 @@ export function agentApp(options: AgentAppOptions): Hono<NodeEnv> {
 
   app.use(requireBearer(options.token));
   app.post("/load_model", (c) => loadModel(c, options));
-  app.post("/unload_model", async (c) => {
-    const request = parseRequest(unloadModelRequest, parseJson(await readBody(c.env.incoming, maxBodyBytes)));
-    return c.json(await node.unload(request));
+  app.post("/unload_model", async (c) => c.json(await node.unload(await read(c.env.incoming, unloadModelRequest))));
+  app.post("/load_adapter", async (c) =>
+    c.json(await node.loadAdapter(await read(c.env.incoming, loadAdapterRequest))),
+  );
+  app.post("/unload_adapter", async (c) =>
+    c.json(await node.unloadAdapter(await read(c.env.incoming, unloadAdapterRequest))),
+  );
+  app.post("/heartbeat", async (c) => c.json(await node.heartbeat(await read(c.env.incoming, heartbeatRequest))));
+  app.post("/drain", async (c) => {
+    const { deadline_seconds } = await read(c.env.incoming, drainRequest);
+    const deadlineMs = deadline_seconds === undefined ? undefined : deadline_seconds * 1_000;
+    return c.json(await node.drain("Asked to drain.", deadlineMs));
   });
-  app.post("/heartbeat", async (c) => c.json(await node.heartbeat()));
-  app.post("/drain", async (c) => c.json(await node.drain()));
-  app.get("/stats", async (c) => c.json(await node.heartbeat()));
+  app.get("/stats", async (c) => c.json(await statsOf(node)));
   app.get("/metrics", async (c) => c.text(await metrics.metrics(), 200, { "content-type": metrics.contentType }));
   app.on(["GET", "POST"], "/infer/:model/*", (c) => infer(c, options));
   return app;
 }
 
+/** A checked body. Calls whose fields are all optional may leave it out. */
+async function read<Schema extends z.ZodType>(incoming: IncomingMessage, schema: Schema): Promise<z.infer<Schema>> {
+  const bytes = await readBody(incoming, maxBodyBytes);
+  return parseRequest(schema, bytes.length === 0 ? {} : parseJson(bytes));
+}
+
 async function loadModel(c: Context<NodeEnv>, { node, log }: AgentAppOptions): Promise<Response> {
-  const request = parseRequest(loadModelRequest, parseJson(await readBody(c.env.incoming, maxBodyBytes)));
+  const request = await read(c.env.incoming, loadModelRequest);
   if (!request.stream) return c.json(await node.load(request, () => undefined));
   const { outgoing } = c.env;
   outgoing.writeHead(200, { "content-type": "application/x-ndjson", "cache-control": "no-cache" });
@@ -82,13 +108,13 @@ async function loadModel(c: Context<NodeEnv>, { node, log }: AgentAppOptions): P
 async function infer(c: Context<NodeEnv>, { node, relay }: AgentAppOptions): Promise<Response> {
   const { incoming, outgoing } = c.env;
   const [, , encodedModel = "", ...rest] = (incoming.url ?? "").split("/");
-  using engine = node.acquire(decodeModel(encodedModel));
+  using engine = node.acquire(decodeModel(encodedModel), adapterOf(incoming));
   const result = relay.relay(
     {
       origin: engine.origin,
       path: `/${rest.join("/")}`,
       method: incoming.method === "GET" ? "GET" : "POST",
-      headers: forwardHeaders(incoming.headers, ["authorization"]),
+      headers: forwardHeaders(incoming.headers, ["authorization", adapterHeader]),
       body: incoming.method === "GET" ? null : incoming,
       firstByteTimeoutMs,
       betweenBytesTimeoutMs,
@@ -106,6 +132,14 @@ async function explainFailure(error: unknown, engine: EngineInUse): Promise<neve
     throw new PenstockError("model_not_ready", "The engine has stopped.", { cause: error, retryAfterSeconds: 1 });
   }
   throw error;
+}
+
+function adapterOf({ headers }: IncomingMessage): string | undefined {
+  const named = headers[adapterHeader];
+  if (named === undefined) return undefined;
+  const name = adapterName.safeParse(named);
+  if (name.success) return name.data;
+  throw new PenstockError("invalid_value", `The header ${adapterHeader} is not the name of an adapter.`);
 }
 
 function decodeModel(encoded: string): string {

@@ -1,6 +1,6 @@
 import { Agent, request, type Dispatcher } from "undici";
 import { failed, replaced, SourceError, statusError, toSourceError, unusable } from "./errors.ts";
-import type { ReadRange } from "./source.ts";
+import type { DirectRequest, ReadRange } from "./source.ts";
 
 /** What a server says about a file. */
 export interface HttpFacts {
@@ -40,6 +40,13 @@ const dispatcher = new Agent({
 
 type Answer = Dispatcher.ResponseData;
 
+/** Where redirects led, and what is there. */
+interface Found {
+  readonly url: URL;
+  readonly answer: Answer;
+  readonly hops: number;
+}
+
 /** Reads one file over HTTP by ranges, and notices when it is replaced meanwhile. */
 export class HttpReader {
   readonly #file: HttpFile;
@@ -75,9 +82,7 @@ export class HttpReader {
     const { uri, url } = this.#file;
     try {
       const wanted: Record<string, string> = {};
-      if (facts.ranges) wanted["range"] = `bytes=${start}-${end - 1}`;
-      // A weak ETag promises no equal bytes, so If-Range must not carry it (RFC 9110, 13.1.5).
-      if (facts.ranges && facts.etag !== null && !facts.etag.startsWith("W/")) wanted["if-range"] = facts.etag;
+      if (facts.ranges) Object.assign(wanted, { range: `bytes=${start}-${end - 1}` }, ifRange(facts.etag));
       const answer = await this.#get(wanted, signal);
       const problem = this.#check(answer, { facts, start, end });
       if (problem !== undefined) {
@@ -88,6 +93,18 @@ export class HttpReader {
     } catch (thrown) {
       if (thrown instanceof SourceError && thrown.retry === "start_over") throw replaced(uri, url.pathname);
       throw toSourceError(thrown, { uri, signal });
+    }
+  }
+
+  /** A request to where redirects lead now. Credentials are in it only when that is the first origin still. */
+  async locate({ etag }: HttpFacts, signal: AbortSignal): Promise<DirectRequest> {
+    try {
+      const { url, answer } = await this.#follow({ range: "bytes=0-0" }, signal);
+      answer.body.on("error", () => undefined).destroy();
+      if (answer.statusCode >= 300) throw this.#refusal(answer);
+      return { url, headers: { ...this.#credentialsFor(url), ...ifRange(etag) }, etag };
+    } catch (thrown) {
+      throw toSourceError(thrown, { uri: this.#file.uri, signal });
     }
   }
 
@@ -133,17 +150,18 @@ export class HttpReader {
       await answer.body.dump();
       this.#located = undefined;
     }
-    return this.#follow(headers, signal);
+    const { url, answer, hops } = await this.#follow(headers, signal);
+    if (hops > 0) this.#located = url;
+    return answer;
   }
 
-  async #follow(headers: Record<string, string>, signal: AbortSignal): Promise<Answer> {
+  async #follow(headers: Record<string, string>, signal: AbortSignal): Promise<Found> {
     let { url } = this.#file;
     for (let hop = 0; hop <= maxRedirects; hop += 1) {
       const answer = await this.#send(url, { headers, signal });
       const location = header(answer.headers, "location");
       if (![301, 302, 303, 307, 308].includes(answer.statusCode) || location === undefined) {
-        if (hop > 0) this.#located = url;
-        return answer;
+        return { url, answer, hops: hop };
       }
       await answer.body.dump();
       url = this.#next(url, location);
@@ -161,13 +179,26 @@ export class HttpReader {
   }
 
   #send(url: URL, { headers, signal }: { headers: Record<string, string>; signal: AbortSignal }): Promise<Answer> {
-    const credentials = url.origin === this.#file.url.origin ? this.#file.credentials : {};
     return request(url, {
       dispatcher,
-      headers: { "accept-encoding": "identity", "user-agent": "penstock", ...headers, ...credentials },
+      headers: {
+        "accept-encoding": "identity",
+        "user-agent": "penstock",
+        ...headers,
+        ...this.#credentialsFor(url),
+      },
       signal,
     });
   }
+
+  #credentialsFor(url: URL): Readonly<Record<string, string>> {
+    return url.origin === this.#file.url.origin ? this.#file.credentials : {};
+  }
+}
+
+/** A weak ETag promises no equal bytes, so If-Range must not carry it (RFC 9110, 13.1.5). */
+function ifRange(etag: string | null): Record<string, string> {
+  return etag === null || etag.startsWith("W/") ? {} : { "if-range": etag };
 }
 
 function header(headers: Answer["headers"], name: string): string | undefined {

@@ -1,20 +1,22 @@
 import { PenstockError } from "../../contracts/errors.ts";
 import { HttpReader } from "./http-reader.ts";
-import type { ReadRange, Source, SourceFactory, SourceFile } from "./source.ts";
+import type { DirectRequest, ReadRange, Source, SourceFactory, SourceFile, SourceOptions } from "./source.ts";
 import { safeUri } from "./uri.ts";
 
 /**
  * `https://host/path/model.gguf`: one file of a web server. Folders have no listing over HTTP.
  * Credentials: `user:password@` in the URI, or a signed query. Checksum: only the model spec's `sha256`.
  */
-export const httpSource: SourceFactory = (uri) => new HttpSource(uri);
+export const httpSource: SourceFactory = (uri, options) => new HttpSource(uri, options);
 
 class HttpSource implements Source {
   readonly uri: string;
   readonly #name: string;
   readonly #reader: HttpReader;
+  readonly #proxied: boolean;
 
-  constructor(uri: string) {
+  constructor(uri: string, { proxied = false }: SourceOptions) {
+    this.#proxied = proxied;
     this.uri = safeUri(uri);
     const url = URL.parse(uri);
     const name = url === null ? "" : decodeName(url.pathname);
@@ -43,6 +45,10 @@ class HttpSource implements Source {
 
   readRange(file: SourceFile, range: ReadRange): AsyncIterable<Uint8Array> {
     return this.#reader.read(file, range);
+  }
+
+  async direct(file: SourceFile, signal: AbortSignal): Promise<DirectRequest | null> {
+    return this.#proxied ? null : this.#reader.locate(file, signal);
   }
 }
 

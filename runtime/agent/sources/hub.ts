@@ -1,7 +1,7 @@
 import { PenstockError } from "../../contracts/errors.ts";
 import { denied, notFound, statusError, toSourceError, unusable } from "./errors.ts";
 import { HttpReader } from "./http-reader.ts";
-import type { ReadRange, Source, SourceFactory, SourceFile, SourceOptions } from "./source.ts";
+import type { DirectRequest, ReadRange, Source, SourceFactory, SourceFile, SourceOptions } from "./source.ts";
 import { safeUri, segmentsOf } from "./uri.ts";
 
 const publicHub = "https://huggingface.co";
@@ -38,9 +38,11 @@ class HubSource implements Source {
   /** Path of each listed file in the repository. */
   readonly #fullPaths = new Map<string, string>();
   readonly #readers = new Map<string, HttpReader>();
+  readonly #proxied: boolean;
   #commit: string | undefined;
 
-  constructor(uri: string, { hubEndpoint = publicHub, hubToken }: SourceOptions) {
+  constructor(uri: string, { hubEndpoint = publicHub, hubToken, proxied = false }: SourceOptions) {
+    this.#proxied = proxied;
     this.uri = safeUri(uri);
     const [, place = "", revision] = /^([^@]*)(?:@(.+))?$/.exec(this.uri) ?? [];
     const [owner = "", repo = "", ...path] = segmentsOf(place, {
@@ -65,11 +67,13 @@ class HubSource implements Source {
     }
   }
 
-  async *readRange(file: SourceFile, range: ReadRange): AsyncGenerator<Uint8Array> {
-    const path = this.#fullPaths.get(file.path);
-    if (this.#commit === undefined || path === undefined) throw new TypeError("list first: it pins the commit");
+  readRange(file: SourceFile, range: ReadRange): AsyncIterable<Uint8Array> {
     // A commit never changes, and where the hub redirects to has other ETags: nothing to compare.
-    yield* this.#reader(path, this.#commit).read({ ...file, etag: null }, range);
+    return this.#reader(file).read({ ...file, etag: null }, range);
+  }
+
+  async direct(file: SourceFile, signal: AbortSignal): Promise<DirectRequest | null> {
+    return this.#proxied ? null : this.#reader(file).locate({ ...file, etag: null }, signal);
   }
 
   async #resolve(signal: AbortSignal): Promise<string> {
@@ -135,7 +139,10 @@ class HubSource implements Source {
     };
   }
 
-  #reader(path: string, commit: string): HttpReader {
+  #reader(file: SourceFile): HttpReader {
+    const path = this.#fullPaths.get(file.path);
+    const commit = this.#commit;
+    if (commit === undefined || path === undefined) throw new TypeError("list first: it pins the commit");
     const known = this.#readers.get(path);
     if (known !== undefined) return known;
     const base = this.#hub.href.replace(/\/$/, "");

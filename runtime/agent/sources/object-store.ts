@@ -1,6 +1,6 @@
 import { addAbortSignal, Readable } from "node:stream";
 import { unusable } from "./errors.ts";
-import type { SourceFile } from "./source.ts";
+import type { Checksum, SourceFile } from "./source.ts";
 
 /** One object of a store, by its full name. */
 export interface StoredObject {
@@ -8,6 +8,7 @@ export interface StoredObject {
   readonly sizeBytes: number;
   readonly etag: string | null;
   readonly sha256: string | null;
+  readonly checksum?: Checksum;
 }
 
 /** More objects than this under one folder are not a model. */

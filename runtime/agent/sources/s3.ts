@@ -1,7 +1,15 @@
 import type { HeadObjectCommandOutput, S3Client, S3ClientConfig } from "@aws-sdk/client-s3";
 import { denied, notFound, replaced, statusError, toSourceError } from "./errors.ts";
 import { chunksOf, filesIn, folderOf, metadataSha256, requireFew, type StoredObject } from "./object-store.ts";
-import type { ReadRange, S3Options, Source, SourceFactory, SourceFile } from "./source.ts";
+import type {
+  DirectRequest,
+  ReadRange,
+  S3Options,
+  Source,
+  SourceFactory,
+  SourceFile,
+  SourceOptions,
+} from "./source.ts";
 import { safeUri, segmentsOf } from "./uri.ts";
 
 const remedy =
@@ -12,24 +20,30 @@ const remedy =
 const checksumFromBytes = 1 << 20;
 const headsAtOnce = 8;
 
+/** How long a presigned request holds: the longest that one direct request is used. Temporary credentials may end sooner. */
+const signatureSeconds = 3_600;
+
 /**
  * `s3://bucket/path`: an object, or all objects under a folder, of S3 or a store that speaks like it.
  * Credentials and region: the AWS SDK's own chain (environment, profile, Pod Identity), or anonymous.
- * Checksums: the object's full SHA-256, `sha256` in its metadata, `<name>.sha256` beside it, `SHA256SUMS` in the folder.
+ * Checksums: the object's full SHA-256, `sha256` in its metadata, `<name>.sha256` beside it, `SHA256SUMS` in the folder, or the
+ * object's CRC-64/NVME, which S3 keeps of every object since 2025.
  */
-export const s3Source: SourceFactory = (uri, options) => new S3Source(uri, options.s3 ?? {});
+export const s3Source: SourceFactory = (uri, options) => new S3Source(uri, options);
 
 class S3Source implements Source {
   readonly uri: string;
   readonly #bucket: string;
   readonly #path: string;
   readonly #options: S3Options;
+  readonly #proxied: boolean;
   #client: Promise<S3Client> | undefined;
   /** Folder that the paths of the last list are relative to. */
   #folder: string;
 
-  constructor(uri: string, options: S3Options) {
+  constructor(uri: string, { s3: options = {}, proxied = false }: SourceOptions) {
     this.uri = safeUri(uri);
+    this.#proxied = proxied;
     const [bucket = "", ...path] = segmentsOf(uri, { atLeast: 1, shape: "s3://bucket/path/model.gguf" });
     this.#bucket = bucket;
     this.#path = path.join("/");
@@ -59,7 +73,7 @@ class S3Source implements Source {
       const { GetObjectCommand } = await import("@aws-sdk/client-s3");
       const command = new GetObjectCommand({
         Bucket: this.#bucket,
-        Key: this.#folder === "" ? file.path : `${this.#folder}/${file.path}`,
+        Key: this.#keyOf(file),
         Range: `bytes=${start}-${end - 1}`,
         ...(file.etag === null ? {} : { IfMatch: file.etag }),
       });
@@ -70,11 +84,34 @@ class S3Source implements Source {
     }
   }
 
+  async direct(file: SourceFile, signal: AbortSignal): Promise<DirectRequest | null> {
+    // The presigner signs; without credentials there is nothing to sign with.
+    if (this.#proxied || this.#options.anonymous === true) return null;
+    try {
+      const [{ GetObjectCommand }, { getSignedUrl }] = await Promise.all([
+        import("@aws-sdk/client-s3"),
+        import("@aws-sdk/s3-request-presigner"),
+      ]);
+      const client = await this.#connect();
+      const { expiration } = await client.config.credentials();
+      const command = new GetObjectCommand({ Bucket: this.#bucket, Key: this.#keyOf(file) });
+      const url = new URL(await getSignedUrl(client, command, { expiresIn: signatureSeconds }));
+      const expiresAtMs = Math.min(Date.now() + signatureSeconds * 1_000, expiration?.getTime() ?? Infinity);
+      return { url, headers: file.etag === null ? {} : { "if-match": file.etag }, etag: file.etag, expiresAtMs };
+    } catch (thrown) {
+      throw this.#explain(thrown, { signal, path: file.path });
+    }
+  }
+
+  #keyOf({ path }: SourceFile): string {
+    return this.#folder === "" ? path : `${this.#folder}/${path}`;
+  }
+
   /** One object; undefined when there is none. Without s3:ListBucket the answer for none is 403, so the list decides. */
   async #find(name: string, signal: AbortSignal): Promise<StoredObject | undefined> {
     try {
       const head = await this.#head(name, signal);
-      return { name, sizeBytes: head.ContentLength ?? 0, etag: head.ETag ?? null, sha256: sha256Of(head) };
+      return { name, sizeBytes: head.ContentLength ?? 0, etag: head.ETag ?? null, ...checksumsOf(head) };
     } catch (thrown) {
       const status = statusOf(thrown);
       if (status === 404 || status === 403) return undefined;
@@ -113,8 +150,7 @@ class S3Source implements Source {
     const worker = async (): Promise<void> => {
       for (const object of queue) {
         if (object.sizeBytes < checksumFromBytes) continue;
-        const sha256 = sha256Of(await this.#head(object.name, signal));
-        if (sha256 !== null) known.set(object.name, { ...object, sha256 });
+        known.set(object.name, { ...object, ...checksumsOf(await this.#head(object.name, signal)) });
       }
     };
     await Promise.all(Array.from({ length: headsAtOnce }, worker));
@@ -157,7 +193,15 @@ class S3Source implements Source {
   }
 }
 
-/** The sum of the whole object. Multipart uploads often have only a sum of their parts' sums, which is of no use here. */
+/** Sums of the whole object. */
+function checksumsOf(head: HeadObjectCommandOutput): Pick<StoredObject, "sha256" | "checksum"> {
+  const { ChecksumCRC64NVME: value, ChecksumType: type } = head;
+  const sha256 = sha256Of(head);
+  if (value === undefined || type === "COMPOSITE" || !/^[A-Za-z0-9+/]{11}=$/.test(value)) return { sha256 };
+  return { sha256, checksum: { algorithm: "crc64nvme", value } };
+}
+
+/** The SHA-256 of the whole object. Multipart uploads often have only a sum of their parts' sums, which is of no use here. */
 function sha256Of({
   ChecksumSHA256: sum,
   ChecksumType: type,

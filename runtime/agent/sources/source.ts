@@ -1,3 +1,13 @@
+/** What stores sum their files with. */
+export type Algorithm = "sha256" | "md5" | "crc64nvme";
+
+/** What a file's content sums to. */
+export interface Checksum {
+  readonly algorithm: Algorithm;
+  /** Hexadecimal digits of SHA-256 and MD5; base64 of CRC-64/NVME, as S3 writes it. */
+  readonly value: string;
+}
+
 /** One file that a source offers. */
 export interface SourceFile {
   /** Path inside the source, divided by `/`. Hostile until `checkNames` has seen it. */
@@ -7,6 +17,8 @@ export interface SourceFile {
   readonly etag: string | null;
   /** What the content hashes to, in hexadecimal digits; null when the source does not say. */
   readonly sha256: string | null;
+  /** Another checksum that the store has, for files without a `sha256`. */
+  readonly checksum?: Checksum;
   /** Whether reading may begin in the middle. When false, one stream from 0 to the end is all there is. */
   readonly ranges: boolean;
   /** Where the file lies on this machine, for a reflink clone instead of a copy. */
@@ -20,8 +32,18 @@ export interface ReadRange {
   readonly signal: AbortSignal;
 }
 
+/** A plain HTTP/1.1 request for a file, to which `Range` is all that has to be added. Holds credentials: never to be logged. */
+export interface DirectRequest {
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  /** What the answer's ETag (or Last-Modified) must be; null where it tells nothing. */
+  readonly etag: string | null;
+  /** When a fresh one must be asked for; undefined where it holds until the server refuses it. */
+  readonly expiresAtMs?: number | undefined;
+}
+
 /**
- * A model in a store. Both calls throw a `SourceError`, whose `retry` says what may still help.
+ * A model in a store. All calls throw a `SourceError`, whose `retry` says what may still help.
  * Neither retries by itself: the download knows what has landed already.
  */
 export interface Source {
@@ -31,6 +53,11 @@ export interface Source {
   list(signal: AbortSignal): Promise<SourceFile[]>;
   /** The bytes of a part, in order. May end early or run over; the reader counts. */
   readRange(file: SourceFile, range: ReadRange): AsyncIterable<Uint8Array>;
+  /**
+   * A request for the file that plain sockets can send, made anew on each call; null where only the source's own client can
+   * read the file.
+   */
+  direct?(file: SourceFile, signal: AbortSignal): Promise<DirectRequest | null>;
 }
 
 /** Everything that a source is told beside its URI. Nothing here is read from the environment. */
@@ -39,6 +66,8 @@ export interface SourceOptions {
   readonly hubToken?: string | undefined;
   /** Origin of the hub or of a mirror (`HF_ENDPOINT`); default `https://huggingface.co`. */
   readonly hubEndpoint?: string | undefined;
+  /** True where requests must go through a proxy (`HTTPS_PROXY`), which plain sockets do not. */
+  readonly proxied?: boolean | undefined;
   readonly azure?: AzureOptions | undefined;
   readonly s3?: S3Options | undefined;
 }

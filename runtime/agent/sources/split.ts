@@ -1,4 +1,4 @@
-import type { ReadRange, Source, SourceFile } from "./source.ts";
+import type { DirectRequest, ReadRange, Source, SourceFile } from "./source.ts";
 
 const shard = /-(\d{5})-of-(\d{5})\.gguf(?=$|[?#@])/;
 const maxShards = 1_000;
@@ -45,8 +45,16 @@ class JoinedSource implements Source {
   }
 
   readRange(file: SourceFile, range: ReadRange): AsyncIterable<Uint8Array> {
-    const owner = this.#owners.get(file.path);
-    if (owner === undefined) throw new TypeError(`${file.path} is not of this source`);
-    return owner.readRange(file, range);
+    return this.#ownerOf(file).readRange(file, range);
+  }
+
+  async direct(file: SourceFile, signal: AbortSignal): Promise<DirectRequest | null> {
+    return (await this.#ownerOf(file).direct?.(file, signal)) ?? null;
+  }
+
+  #ownerOf({ path }: SourceFile): Source {
+    const owner = this.#owners.get(path);
+    if (owner === undefined) throw new TypeError(`${path} is not of this source`);
+    return owner;
   }
 }

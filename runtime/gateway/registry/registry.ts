@@ -202,8 +202,11 @@ function emptyReport(id: string): ModelReport {
     reason: null,
     inference_endpoint_url: "",
     running: 0,
+    idle_seconds: 0,
     size_bytes: 0,
+    adapters: [],
+    engine: null,
     progress: null,
-    measured_ms: { download: null, load: null },
+    measured_ms: { download: null, load: null, sleep: null, wake: null, unload: null },
   };
 }

@@ -1,16 +1,21 @@
-import { open, type FileHandle } from "node:fs/promises";
 import { PenstockError } from "../../contracts/errors.ts";
+import { openModelFile } from "./open.ts";
 import { GgufFault, GgufReader } from "./reader.ts";
 import { tensorTypes } from "./tensor-types.ts";
 
 /** What the header of a GGUF file says. */
 export interface GgufHeader {
   readonly version: number;
-  readonly tensorCount: number;
+  /** Sizes of each tensor by its name, the fastest dimension first: a matrix is [columns, rows]. */
+  readonly tensors: ReadonlyMap<string, readonly number[]>;
   /** `general.architecture`, such as `llama`; null in shards after the first, which repeat no metadata. */
   readonly architecture: string | null;
   /** `general.type`: `model`, `adapter`; null in most models. */
   readonly type: string | null;
+  /** `adapter.type` of an adapter: `lora`. */
+  readonly adapterType: string | null;
+  /** `general.base_model.0.name`: what the model was made from. */
+  readonly baseModel: string | null;
   /** Weights in all tensors of this file. */
   readonly parameters: number;
   readonly fileBytes: number;
@@ -24,6 +29,8 @@ const maxPairs = 1 << 16;
 const maxArrayItems = 1 << 24;
 const maxArrayDepth = 4;
 const maxDimensions = 4; // GGML_MAX_DIMS
+const maxTensorNameBytes = 64; // GGML_MAX_NAME
+const maxTextBytes = 4096;
 const maxAlignment = 1 << 20;
 
 /** Sizes of the metadata types that have one; 8 is a string, 9 an array. */
@@ -51,7 +58,7 @@ const arrayType = 9;
  * Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  */
 export async function readGgufHeader(path: string, name = path): Promise<GgufHeader> {
-  await using handle = await openFile(path, name);
+  await using handle = await openModelFile(path, name);
   const { size } = await handle.stat();
   try {
     const header = await readHeader(new GgufReader(handle, size), size);
@@ -69,46 +76,42 @@ export async function readGgufHeader(path: string, name = path): Promise<GgufHea
   }
 }
 
-async function openFile(path: string, name: string): Promise<FileHandle> {
-  let handle: FileHandle;
-  try {
-    handle = await open(path, "r");
-  } catch (cause) {
-    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
-    const why = code === "ENOENT" ? "there is no such file; check the path" : `it cannot be opened (${code})`;
-    throw new PenstockError("model_file_invalid", `Cannot read ${name}: ${why}.`, { cause });
-  }
-  if ((await handle.stat()).isFile()) return handle;
-  await handle.close();
-  throw new PenstockError("model_file_invalid", `${name} is not a file; name a .gguf file.`);
-}
-
 async function readHeader(reader: GgufReader, fileBytes: number): Promise<GgufHeader> {
   if ((await reader.u32()) !== magic) throw new GgufFault("it does not begin with GGUF");
   const version = await reader.u32();
   if (version !== 2 && version !== 3) throw new GgufFault(`its version is ${version}, and only 2 and 3 are known`);
   const tensorCount = await reader.u64("number of tensors", maxTensors);
   const { alignment, texts } = await readMetadata(reader);
+  const tensors = new Map<string, readonly number[]>();
   let dataBytes = 0;
   let parameters = 0;
   for (let index = 0; index < tensorCount; index += 1) {
     const tensor = await readTensor(reader, alignment);
+    if (tensors.has(tensor.name)) throw new GgufFault(`it has two tensors with the name ${tensor.name}`);
+    tensors.set(tensor.name, tensor.shape);
     dataBytes = Math.max(dataBytes, tensor.end);
     parameters += tensor.elements;
   }
   const dataStart = Math.ceil(reader.position / alignment) * alignment;
   return {
     version,
-    tensorCount,
+    tensors,
     architecture: texts.get("general.architecture") ?? null,
     type: texts.get("general.type") ?? null,
+    adapterType: texts.get("adapter.type") ?? null,
+    baseModel: texts.get("general.base_model.0.name") ?? null,
     parameters,
     fileBytes,
     neededBytes: dataBytes === 0 ? reader.position : dataStart + dataBytes,
   };
 }
 
-const wantedTexts: ReadonlySet<string> = new Set(["general.architecture", "general.type"]);
+const wantedTexts: ReadonlySet<string> = new Set([
+  "general.architecture",
+  "general.type",
+  "adapter.type",
+  "general.base_model.0.name",
+]);
 
 async function readMetadata(reader: GgufReader): Promise<{ alignment: number; texts: Map<string, string> }> {
   const pairs = await reader.u64("number of metadata pairs", maxPairs);
@@ -118,7 +121,7 @@ async function readMetadata(reader: GgufReader): Promise<{ alignment: number; te
     const key = await reader.string("metadata key");
     const type = await reader.u32();
     if (key === "general.alignment" && type === u32Type) alignment = alignmentOf(await reader.u32());
-    else if (wantedTexts.has(key) && type === stringType) texts.set(key, await reader.string(key));
+    else if (wantedTexts.has(key) && type === stringType) texts.set(key, await reader.string(key, maxTextBytes));
     else await skipValue(reader, { type, depth: 0 });
   }
   return { alignment, texts };
@@ -144,21 +147,27 @@ async function skipValue(reader: GgufReader, { type, depth }: { type: number; de
   for (let item = 0; item < items; item += 1) await skipValue(reader, { type: itemType, depth: depth + 1 });
 }
 
-/** A tensor's weights, and where it ends, counted from the start of the data. */
-async function readTensor(reader: GgufReader, alignment: number): Promise<{ elements: number; end: number }> {
-  const name = await reader.string("tensor name");
+interface TensorPlace {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly elements: number;
+  /** Where it ends, counted from the start of the data. */
+  readonly end: number;
+}
+
+async function readTensor(reader: GgufReader, alignment: number): Promise<TensorPlace> {
+  const name = await reader.string("tensor name", maxTensorNameBytes);
   const dimensions = await reader.u32();
-  if (dimensions > maxDimensions) throw new GgufFault(`the tensor ${name.slice(0, 64)} has ${dimensions} dimensions`);
-  let elements = 1;
-  for (let dimension = 0; dimension < dimensions; dimension += 1) {
-    elements *= await reader.u64("tensor dimension");
-  }
+  if (dimensions > maxDimensions) throw new GgufFault(`the tensor ${name} has ${dimensions} dimensions`);
+  const shape: number[] = [];
+  for (let dimension = 0; dimension < dimensions; dimension += 1) shape.push(await reader.u64("tensor dimension"));
+  const elements = shape.reduce((product, size) => product * size, 1);
   const type = tensorTypes.get(await reader.u32());
   const offset = await reader.u64("tensor offset");
-  if (offset % alignment !== 0) throw new GgufFault(`the tensor ${name.slice(0, 64)} is not aligned`);
+  if (offset % alignment !== 0) throw new GgufFault(`the tensor ${name} is not aligned`);
   // A type that is newer than this table: the engine knows it or refuses it; here only its start can be checked.
   const bytes = type === undefined ? 1 : Math.ceil(elements / type.blockElements) * type.blockBytes;
   const end = offset + bytes;
-  if (Number.isSafeInteger(end)) return { elements, end };
-  throw new GgufFault(`the tensor ${name.slice(0, 64)} is impossibly large`);
+  if (Number.isSafeInteger(end)) return { name, shape, elements, end };
+  throw new GgufFault(`the tensor ${name} is impossibly large`);
 }

@@ -38,8 +38,8 @@ export class GgufReader {
     return Number(value);
   }
 
-  async string(what: string): Promise<string> {
-    const length = await this.u64(`length of a ${what}`, maxStringBytes);
+  async string(what: string, maxBytes = maxStringBytes): Promise<string> {
+    const length = await this.u64(`length of a ${what}`, maxBytes);
     return (await this.#take(length)).toString("utf8");
   }
 

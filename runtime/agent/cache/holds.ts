@@ -1,0 +1,62 @@
+import type { FileLock } from "./lock.ts";
+
+/** What this process has of one entry. */
+export class Hold {
+  /** While it is there the entry stays as it is, whoever asks. */
+  lock: FileLock | undefined;
+  /** Models that were given out and not yet released. */
+  given = 0;
+  /** Those, and callers who still wait. */
+  interested = 0;
+}
+
+/** Entries that this process uses or waits for; the lock of each lasts until nobody does. */
+export class Holds {
+  readonly #holds = new Map<string, Hold>();
+
+  /** Keys of entries that were given out. */
+  get given(): string[] {
+    return [...this.#holds].filter(([, { given }]) => given > 0).map(([key]) => key);
+  }
+
+  isGiven(key: string): boolean {
+    return (this.#holds.get(key)?.given ?? 0) > 0;
+  }
+
+  /** One more is interested in an entry, until `leave`. */
+  enter(key: string): Hold {
+    const hold = this.#holds.get(key) ?? new Hold();
+    this.#holds.set(key, hold);
+    hold.interested += 1;
+    return hold;
+  }
+
+  leave(key: string): void {
+    const hold = this.#holds.get(key);
+    if (hold === undefined) return;
+    hold.interested -= 1;
+    if (hold.interested > 0) return;
+    hold.lock?.[Symbol.dispose]();
+    this.#holds.delete(key);
+  }
+
+  /** Turns the interest of one who waited into a use. Answers what ends it; calling that twice does no harm. */
+  give(key: string): () => void {
+    const hold = this.#holds.get(key);
+    if (hold !== undefined) hold.given += 1;
+    let isReleased = false;
+    return () => {
+      if (isReleased) return;
+      isReleased = true;
+      // After `releaseAll` another hold of the same entry may be there.
+      if (hold === undefined || this.#holds.get(key) !== hold) return;
+      hold.given -= 1;
+      this.leave(key);
+    };
+  }
+
+  releaseAll(): void {
+    for (const { lock } of this.#holds.values()) lock?.[Symbol.dispose]();
+    this.#holds.clear();
+  }
+}

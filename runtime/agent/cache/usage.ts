@@ -1,0 +1,69 @@
+import { isOutOfSpace } from "../downloads/space.ts";
+import type { Catalog } from "./catalog.ts";
+import type { CacheClock } from "./clock.ts";
+import type { Fetched } from "./fetch.ts";
+import type { Hold } from "./holds.ts";
+import type { CachedSpec } from "./key.ts";
+import { maxModelIds, readManifest, writeManifest, type Manifest } from "./manifest.ts";
+import { promote } from "./part.ts";
+import type { SharedDirectory } from "./shared.ts";
+
+interface Use {
+  readonly key: string;
+  readonly spec?: CachedSpec;
+}
+
+/** Who used what, and when. Its methods run under the directory's lock. */
+export class Usage {
+  readonly #shared: SharedDirectory;
+  readonly #catalog: Catalog;
+  readonly #clock: CacheClock;
+
+  constructor(shared: SharedDirectory, catalog: Catalog, clock: CacheClock) {
+    this.#shared = shared;
+    this.#catalog = catalog;
+    this.#clock = clock;
+  }
+
+  /** Now, in the cache's time. */
+  async now(): Promise<number> {
+    return this.#clock.tick(this.#catalog.newestMs);
+  }
+
+  /** Notes down a use of an entry, and what its check found. On a full disk it is only kept in mind. */
+  async note({ key, spec }: Use, checked?: Manifest): Promise<Manifest> {
+    const directory = this.#shared.layout.entry(key);
+    const recorded = await readManifest(directory);
+    const base = checked ?? recorded;
+    if (base === undefined) throw new Error(`the entry ${key} vanished while it was in use`);
+    // Another agent may have noted its own model meanwhile.
+    const modelIds = withId(recorded?.modelIds ?? base.modelIds, spec?.id);
+    const manifest = { ...base, modelIds, lastUsedMs: await this.now() };
+    try {
+      await writeManifest(directory, manifest);
+    } catch (thrown) {
+      if (!isOutOfSpace(thrown)) throw thrown;
+    }
+    await this.#catalog.note(key, manifest);
+    return manifest;
+  }
+
+  /** Makes what was fetched an entry, visible at once and locked for use. Call it with the entry's lock for fetching. */
+  async publish(
+    { key, spec, hold }: { key: string; spec: CachedSpec; hold: Hold },
+    fetched: Fetched,
+  ): Promise<Manifest> {
+    const { layout } = this.#shared;
+    const manifest = { ...fetched, modelIds: withId([], spec.id), lastUsedMs: await this.now() };
+    await writeManifest(layout.part(key), manifest, { sync: true });
+    await promote(layout, key);
+    hold.lock ??= this.#shared.tryLock(key, "use");
+    await this.#catalog.note(key, manifest);
+    return manifest;
+  }
+}
+
+function withId(ids: readonly string[], id: string | undefined): string[] {
+  if (id === undefined || ids.includes(id)) return [...ids];
+  return [...ids, id].slice(-maxModelIds);
+}

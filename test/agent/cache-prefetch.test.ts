@@ -1,0 +1,177 @@
+import { readdir } from "node:fs/promises";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { ModelCache } from "../../runtime/agent/cache/cache.ts";
+import { keyOf, type CachedSpec } from "../../runtime/agent/cache/key.ts";
+import { patternedBytes, RangeServer, type SeenRequest } from "../fakes/range-server.ts";
+import { block, idsIn, Models, touch } from "./cache-models.ts";
+
+const limits = { rangeBytes: block, connections: 1, retryBaseMs: 1, retryMaxMs: 5, attempts: 2, noteEveryMs: 0 };
+const isRange = ({ range }: SeenRequest) => range !== null && range[1] > 1;
+
+let models: Models;
+let server: RangeServer;
+beforeEach(async () => {
+  models = await Models.make();
+  server = await RangeServer.start();
+});
+afterEach(async () => {
+  await server[Symbol.asyncDispose]();
+  await models[Symbol.asyncDispose]();
+});
+
+const openCache = (blocks: number | null = null) =>
+  ModelCache.open(
+    models.root,
+    {},
+    {
+      limits,
+      reserveFreeBytes: 0,
+      budgetBytes: blocks === null ? null : blocks * block,
+    },
+  );
+
+function remote(name: string, blocks: number): CachedSpec {
+  server.put(`/${name}`, patternedBytes(blocks * block));
+  return { id: name, source: `${server.url}/${name}`, format: "engine" };
+}
+
+/** Lets a model's ranges after the first few hang, until `letGo`. */
+function hang(spec: CachedSpec, ranges: number): { reached: Promise<void>; letGo: () => void } {
+  const { promise: reached, resolve } = Promise.withResolvers<void>();
+  const { promise: until, resolve: open } = Promise.withResolvers<void>();
+  let isOpen = false;
+  let seen = 0;
+  server.faults.push((request) => {
+    if (isOpen || !isRange(request) || !spec.source.endsWith(request.path)) return undefined;
+    seen += 1;
+    if (seen <= ranges) return undefined;
+    resolve();
+    return { kind: "hold", until };
+  });
+  const letGo = (): void => {
+    isOpen = true;
+    open();
+  };
+  return { reached, letGo };
+}
+
+const outcomes = (results: readonly { spec: CachedSpec; outcome: string }[]) =>
+  results.map(({ spec, outcome }) => `${spec.id} ${outcome}`);
+
+describe("a prefetch", () => {
+  it("fetches in order, one at a time, and says what became of each", async () => {
+    const cache = await openCache();
+    const specs = [remote("a", 3), remote("b", 2), remote("c", 1)];
+    await touch(cache, remote("b", 2));
+    server.requests.length = 0;
+    const seen = new Set<string | undefined>();
+    const missing = { id: "missing", source: `${server.url}/missing`, format: "engine" } as const;
+    const results = await cache.prefetch([...specs, missing], { onProgress: ({ id }) => seen.add(id) });
+    expect(outcomes(results)).toEqual(["a fetched", "b cached", "c fetched", "missing skipped"]);
+    expect(results[3]).toMatchObject({ reason: expect.stringContaining("/missing") });
+    expect([...seen]).toEqual(["a", "c"]);
+    expect(server.reads.map(({ path }) => path)).toEqual(["/a", "/a", "/a", "/c"]);
+    expect(idsIn(cache)).toEqual(["a", "b", "c"]);
+    expect(cache.list().some(({ inUse }) => inUse)).toBe(false);
+  });
+
+  it("fetches several at once when it is told to", async () => {
+    const cache = await openCache();
+    const [a, b, c] = [remote("a", 2), remote("b", 2), remote("c", 2)];
+    const [first, second] = [hang(a, 0), hang(b, 0)];
+    const prefetching = cache.prefetch([a, b, c], { concurrency: 2 });
+    await Promise.all([first.reached, second.reached]);
+    expect(server.reads.some(({ path }) => path === "/c")).toBe(false);
+    second.letGo();
+    await expect.poll(() => idsIn(cache)).toEqual(["b", "c"]);
+    first.letGo();
+    expect(outcomes(await prefetching)).toEqual(["a fetched", "b fetched", "c fetched"]);
+  });
+
+  it("evicts nothing, and ends with the first model that does not fit", async () => {
+    const cache = await openCache(10);
+    await touch(cache, await models.put("old", 6));
+    const results = await cache.prefetch([remote("a", 3), remote("b", 2), remote("c", 1)]);
+    expect(outcomes(results)).toEqual(["a fetched", "b skipped", "c skipped"]);
+    expect(results[2]).toMatchObject({ reason: expect.stringContaining("budget is 40960 bytes") });
+    expect(idsIn(cache)).toEqual(["a", "old"]);
+  });
+
+  it("makes way for a request, and goes on where it was", async () => {
+    const cache = await openCache();
+    const [background, wanted] = [remote("background", 8), remote("wanted", 4)];
+    const slow = hang(background, 5);
+    const prefetching = cache.prefetch([background]);
+    await slow.reached;
+    const gate = hang(wanted, 0);
+    const asking = touch(cache, wanted);
+    await gate.reached;
+    slow.letGo();
+    server.bytesServed = 0;
+    server.requests.length = 0;
+    gate.letGo();
+    expect(await asking).toBe(false);
+    expect(outcomes(await prefetching)).toEqual(["background fetched"]);
+    const paths = server.reads.map(({ path }) => path);
+    expect(paths.indexOf("/background")).toBeGreaterThan(paths.lastIndexOf("/wanted"));
+    expect(paths.filter((path) => path === "/background")).toHaveLength(3);
+  });
+
+  it("is not interrupted by a request that finds its model on disk", async () => {
+    const cache = await openCache();
+    const ready = await models.put("ready", 1);
+    await touch(cache, ready);
+    const background = remote("background", 4);
+    const slow = hang(background, 2);
+    const prefetching = cache.prefetch([background]);
+    await slow.reached;
+    expect(await touch(cache, ready)).toBe(true);
+    slow.letGo();
+    expect(outcomes(await prefetching)).toEqual(["background fetched"]);
+    expect(server.reads).toHaveLength(4);
+  });
+
+  it("becomes the request's own when that asks for the same model", async () => {
+    const cache = await openCache();
+    const [shared, other] = [remote("shared", 6), remote("other", 1)];
+    const slow = hang(shared, 2);
+    const stop = new AbortController();
+    const prefetching = cache.prefetch([shared], { signal: stop.signal });
+    await slow.reached;
+    const asking = touch(cache, shared);
+    stop.abort(new Error("stop"));
+    expect(outcomes(await prefetching)).toEqual(["shared skipped"]);
+    await touch(cache, other);
+    slow.letGo();
+    expect(await asking).toBe(false);
+    expect(server.reads.filter(({ path }) => path === "/shared")).toHaveLength(6);
+  });
+
+  it("lets a request evict for the model that it had no room for", async () => {
+    const cache = await openCache(10);
+    await touch(cache, await models.put("old", 6));
+    const big = remote("big", 6);
+    const asked: Promise<boolean>[] = [];
+    // The request comes while the prefetch is still asking how large the model is.
+    server.faults.push(() => {
+      if (asked.length === 0) asked.push(touch(cache, big));
+      return undefined;
+    });
+    await cache.prefetch([big]);
+    expect(await asked[0]).toBe(false);
+    expect(idsIn(cache)).toEqual(["big"]);
+  });
+
+  it("ends by its signal, and leaves what it has for later", async () => {
+    const cache = await openCache();
+    const spec = remote("a", 6);
+    const slow = hang(spec, 3);
+    const stop = new AbortController();
+    const prefetching = cache.prefetch([spec, remote("b", 1)], { signal: stop.signal });
+    await slow.reached;
+    stop.abort(new Error("stop"));
+    expect(outcomes(await prefetching)).toEqual(["a skipped", "b skipped"]);
+    expect(await readdir(models.root)).toContain(`${keyOf(spec)}.part`);
+    expect(outcomes(await cache.prefetch([spec], { signal: AbortSignal.abort() }))).toEqual(["a skipped"]);
+  });
+});

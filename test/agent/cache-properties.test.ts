@@ -1,0 +1,205 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { ModelCache, type CachedModel } from "../../runtime/agent/cache/cache.ts";
+import { CacheClock, maxGapMs } from "../../runtime/agent/cache/clock.ts";
+import { isKey, keyOf, type CachedSpec } from "../../runtime/agent/cache/key.ts";
+import { temporaryFolder } from "../support/folders.ts";
+import { block, idsIn, Models } from "./cache-models.ts";
+
+const budgetBlocks = 12;
+const sizes = [1, 2, 3, 4, 5, 7, 13];
+
+interface Expected {
+  readonly blocks: number;
+  lastUse: number;
+}
+
+type Step = readonly [
+  kind: "ensure" | "hold" | "release" | "pin" | "unpin" | "remove" | "sweep" | "restart",
+  i: number,
+];
+
+const step: fc.Arbitrary<Step> = fc.tuple(
+  fc.constantFrom("ensure", "ensure", "hold", "release", "pin", "unpin", "remove", "sweep", "restart"),
+  fc.nat(sizes.length - 1),
+);
+
+/** A cache, and what a simple model of it says must be in there. */
+class Check {
+  readonly #models: Models;
+  readonly #specs: readonly CachedSpec[];
+  readonly #present = new Map<number, Expected>();
+  readonly #pinned = new Set<number>();
+  readonly #held: [i: number, model: CachedModel][] = [];
+  #cache: ModelCache;
+  #uses = 0;
+
+  constructor(models: Models, { specs, cache }: { specs: readonly CachedSpec[]; cache: ModelCache }) {
+    this.#models = models;
+    this.#specs = specs;
+    this.#cache = cache;
+  }
+
+  async run([kind, i]: Step): Promise<void> {
+    switch (kind) {
+      case "ensure":
+      case "hold":
+        await this.#ensure(i, kind === "hold");
+        break;
+      case "release":
+        this.#held.shift()?.[1].release();
+        break;
+      case "pin":
+        await this.#cache.pin(this.#spec(i));
+        this.#pinned.add(i);
+        break;
+      case "unpin":
+        await this.#cache.unpin(this.#spec(i));
+        this.#pinned.delete(i);
+        break;
+      case "remove":
+        await this.#remove(i);
+        break;
+      case "sweep":
+        await this.#cache.sweep();
+        // Sweeps note down that what is in use is in use.
+        for (const held of new Set(this.#held.map(([one]) => one))) this.#use(held);
+        break;
+      case "restart":
+        this.#cache = await openCache(this.#models);
+        break;
+    }
+    expect(idsIn(this.#cache)).toEqual([...this.#present.keys()].map((one) => `m${one}`).toSorted());
+    expect(this.#cache.sizeBytes).toBe(this.#blocks() * block);
+    expect(await this.#models.bytesOnDisk()).toBe(this.#blocks() * block);
+    expect(this.#blocks()).toBeLessThanOrEqual(budgetBlocks);
+  }
+
+  async #ensure(i: number, keep: boolean): Promise<void> {
+    const fits = this.#makeRoom(i);
+    const wasPresent = this.#present.has(i);
+    const asked = this.#cache.ensure(this.#spec(i));
+    if (!fits) return expect(asked).rejects.toMatchObject({ code: "cache_full" });
+    const model = await asked;
+    expect(model.fromCache).toBe(wasPresent);
+    if (!wasPresent) this.#present.set(i, { blocks: sizes[i] ?? 0, lastUse: 0 });
+    this.#use(i);
+    if (keep) this.#held.push([i, model]);
+    else model.release();
+  }
+
+  async #remove(i: number): Promise<void> {
+    const removing = this.#cache.remove(this.#spec(i));
+    if (this.#isHeld(i)) return expect(removing).rejects.toMatchObject({ code: "model_in_use" });
+    await removing;
+    this.#present.delete(i);
+  }
+
+  /** Evicts from the model of the cache what the cache must evict. */
+  #makeRoom(i: number): boolean {
+    if (this.#present.has(i)) return true;
+    const free = [...this.#present]
+      .filter(([one]) => !this.#pinned.has(one) && !this.#isHeld(one))
+      .toSorted(([, a], [, b]) => a.lastUse - b.lastUse);
+    let missing = this.#blocks() + (sizes[i] ?? 0) - budgetBlocks;
+    if (free.reduce((sum, [, { blocks }]) => sum + blocks, 0) < missing) return false;
+    for (const [one, { blocks }] of free) {
+      if (missing <= 0) break;
+      this.#present.delete(one);
+      missing -= blocks;
+    }
+    return true;
+  }
+
+  #use(i: number): void {
+    const entry = this.#present.get(i);
+    this.#uses += 1;
+    if (entry !== undefined) entry.lastUse = this.#uses;
+  }
+
+  #isHeld(i: number): boolean {
+    return this.#held.some(([held]) => held === i);
+  }
+
+  #blocks(): number {
+    return [...this.#present.values()].reduce((sum, { blocks }) => sum + blocks, 0);
+  }
+
+  #spec(i: number): CachedSpec {
+    const spec = this.#specs[i];
+    if (spec === undefined) throw new Error("no such model");
+    return spec;
+  }
+}
+
+// A clock that stands still: order must not need it.
+const openCache = (models: Models) =>
+  ModelCache.open(
+    models.root,
+    {},
+    {
+      limits: { connections: 1, rangeBytes: 16 * block },
+      budgetBytes: budgetBlocks * block,
+      reserveFreeBytes: 0,
+      now: () => 1_000_000,
+      sweepEveryMs: null,
+    },
+  );
+
+describe("the cache", () => {
+  it("holds just what a simple model of it holds, whatever is asked of it", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
+        await using models = await Models.make();
+        const specs = await Promise.all(sizes.map((blocks, i) => models.put(`m${i}`, blocks)));
+        const check = new Check(models, { specs, cache: await openCache(models) });
+        for (const one of steps) await check.run(one);
+      }),
+      { numRuns: 40 },
+    );
+  });
+});
+
+describe("its clock", () => {
+  it("only ever goes forward, and never by more than an hour at once", async () => {
+    await using folder = await temporaryFolder();
+    const change = fc.integer({ min: -5 * maxGapMs, max: 5 * maxGapMs });
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.tuple(change, fc.boolean()), { maxLength: 20 }), async (changes) => {
+        let wall = 1_700_000_000_000;
+        const path = `${folder.path}/clock-${Math.random()}`;
+        const open = () => new CacheClock(path, () => wall);
+        let clock = open();
+        let before = await clock.tick(undefined);
+        for (const [passed, isReopened] of changes) {
+          wall += passed;
+          if (isReopened) clock = open();
+          const now = await clock.tick(before);
+          const isTime = passed > 0 && passed <= maxGapMs;
+          expect(now - before).toBe(isTime ? passed : 1);
+          expect(clock.toDate(now).getTime()).toBe(wall);
+          expect(clock.toDate(before).getTime()).toBe(wall - (now - before));
+          before = now;
+        }
+      }),
+    );
+  });
+});
+
+describe("keys", () => {
+  it("are plain names whatever the source, and tell sources, formats and checksums apart", () => {
+    const spec = fc.record({
+      source: fc.oneof(fc.string({ unit: "binary" }), fc.webUrl({ withQueryParameters: true })).map((s) => `hf://${s}`),
+      format: fc.constantFrom("gguf", "safetensors", "engine"),
+    });
+    fc.assert(
+      fc.property(spec, fc.string({ unit: "binary" }), (one, id) => {
+        const key = keyOf(one);
+        expect(isKey(key)).toBe(true);
+        expect(key).toMatch(/^[a-z0-9][a-z0-9-]*$/);
+        expect(keyOf({ ...one, id })).toBe(key);
+        expect(keyOf({ ...one, sha256: "0".repeat(64) })).not.toBe(key);
+      }),
+    );
+  });
+});
