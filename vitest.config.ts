@@ -1,7 +1,11 @@
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
 
-/** Their folders, each a project whose tests run against servers of others; `test/support/global-setup.ts` gets these. */
-const withServers = { stores: "test/agent/stores", contract: "test/contract" } as const;
+/** Folders whose tests run against servers of others. `test/support/global-setup.ts` gets these, by the project's name. */
+const withServers = [
+  { name: "stores", folder: "test/agent/stores", groupOrder: 0 },
+  // After all others, beside which llama-server is built.
+  { name: "contract", folder: "test/contract", groupOrder: 1 },
+] as const;
 
 export default defineConfig({
   test: {
@@ -17,17 +21,16 @@ export default defineConfig({
         test: {
           name: "penstock",
           include: ["test/**/*.test.ts"],
-          exclude: Object.values(withServers).map((folder) => `${folder}/**`),
+          exclude: [...configDefaults.exclude, ...withServers.map(({ folder }) => `${folder}/**`)],
         },
       },
-      ...Object.entries(withServers).map(([name, folder]) => ({
+      ...withServers.map(({ name, folder, groupOrder }) => ({
         extends: true as const,
         test: {
           name,
           include: [`${folder}/**/*.test.ts`],
           globalSetup: "test/support/global-setup.ts",
-          // Last, as llama-server is built beside the other tests.
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder },
         },
       })),
     ],

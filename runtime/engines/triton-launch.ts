@@ -105,8 +105,18 @@ function vllmRepository(spec: Spec, place: EnginePlace): Record<string, string> 
 
 /** vLLM batches and places by itself, and its inputs and outputs are filled in by the back end. */
 const vllmConfig = `backend: "vllm"
-instance_group [{ count: 1, kind: KIND_MODEL }]
-parameters { key: "REPORT_CUSTOM_METRICS", value { string_value: "true" } }
+instance_group [
+  {
+    count: 1
+    kind: KIND_MODEL
+  }
+]
+parameters: {
+  key: "REPORT_CUSTOM_METRICS"
+  value: {
+    string_value: "true"
+  }
+}
 `;
 
 /** Copies the templates, gives the one that clients call their name for the model, and fills all four in. */

@@ -4,9 +4,10 @@ import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { checkAdapter } from "../../runtime/agent/adapters/check.ts";
 import { PenstockError } from "../../runtime/contracts/errors.ts";
-import { writeGguf, type GgufMetadata } from "../../runtime/demo/gguf.ts";
+import { text, writeGguf, type GgufMetadata } from "../../runtime/demo/gguf.ts";
 import { tinyEncoder, tinyLora, tinyModel } from "../embedded/tiny-gguf.ts";
 import { temporaryFolder, type TemporaryFolder } from "../support/folders.ts";
+import { gguf } from "../support/gguf-bytes.ts";
 import { safetensors, safetensorsParts, type TestTensor } from "../support/safetensors-bytes.ts";
 
 let folder: TemporaryFolder;
@@ -336,6 +337,16 @@ describe("an adapter in GGUF format", () => {
   const qwen = { "general.architecture": { type: "string", value: "qwen3" } } as const;
   const vector = { "adapter.type": { type: "string", value: "control" } } as const;
 
+  const wholeNumbers = gguf({
+    pairs: [
+      ["general.type", 8, text("adapter")],
+      ["general.architecture", 8, text("llama")],
+      ["adapter.type", 8, text("lora")],
+    ],
+    tensors: [{ name: "blk.0.attn_q.weight.lora_a", dimensions: [64, 4], type: 26, offset: 0 }],
+    data: Buffer.alloc(1024),
+  });
+
   it.each<[string, Buffer, RegExp]>([
     ["a full model", tinyModel(), /full model, not an adapter: name it as a model's source/],
     ["a model by its type", lora(query, asModel), /full model/],
@@ -348,6 +359,8 @@ describe("an adapter in GGUF format", () => {
     ["a wider model", lora(pair("blk.0.attn_q.weight", [96, 4], [4, 64])), /is 96 x 64; here it is 64 x 64/],
     ["a model of more outputs", lora(pair("blk.0.attn_v.weight", [64, 4], [4, 96])), /is 64 x 96; here/],
     ["halves of different ranks", lora(pair("blk.0.attn_q.weight", [64, 4], [5, 64])), /ranks 4 and 5/],
+    ["embeddings of different ranks", lora(pair("token_embd.weight", [4, 268], [5, 64])), /ranks 4 and 5/],
+    ["numbers that cannot be multiplied", wholeNumbers, /lora_a is of ggml type 26: convert it again/],
     ["experts", lora(pair("blk.0.attn_q.weight", [64, 4, 8], [4, 64, 8])), /8 experts.*this model has 1/],
     ["another file", Buffer.from("<html>"), /a.gguf is not a whole GGUF file/],
     ["a file that was cut", tinyLora().subarray(0, -1), /cut short/],

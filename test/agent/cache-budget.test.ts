@@ -3,14 +3,13 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ModelCache, type ModelCacheOptions } from "../../runtime/agent/cache/cache.ts";
 import { keyOf, type CachedSpec } from "../../runtime/agent/cache/key.ts";
-import { patternedBytes, RangeServer, type SeenRequest } from "../fakes/range-server.ts";
+import { patternedBytes, RangeServer } from "../fakes/range-server.ts";
 import { smallDisk } from "../support/folders.ts";
-import { block, idsIn, Models, touch } from "./cache-models.ts";
+import { block, hang, idsIn, Models, remote, touch } from "./cache-models.ts";
 
 const hour = 3_600_000;
 const year = 365 * 24 * hour;
 const limits = { rangeBytes: block, connections: 2, retryBaseMs: 1, retryMaxMs: 5, attempts: 2, noteEveryMs: 0 };
-const isRange = ({ range }: SeenRequest) => range !== null && range[1] > 1;
 
 let models: Models;
 let server: RangeServer;
@@ -26,28 +25,13 @@ afterEach(async () => {
 const openCache = (blocks: number | null, options: ModelCacheOptions = {}) =>
   ModelCache.open(models.root, {}, { limits, budgetBytes: blocks === null ? null : blocks * block, ...options });
 
-/** A model of so many blocks on the server, whose fetch can be held. */
-function remote(name: string, blocks: number): CachedSpec {
-  server.put(`/${name}`, patternedBytes(blocks * block));
-  return { id: name, source: `${server.url}/${name}`, format: "engine" };
-}
-
-/** Begins to fetch a model that hangs after `ranges` ranges, until `letGo`. */
-async function hang(cache: ModelCache, spec: CachedSpec, ranges = 0) {
-  const { promise: until, resolve: letGo } = Promise.withResolvers<void>();
-  const { promise: began, resolve: begin } = Promise.withResolvers<void>();
-  let seen = 0;
-  server.faults.push((request) => {
-    if (!isRange(request) || !spec.source.endsWith(request.path)) return undefined;
-    seen += 1;
-    if (seen <= ranges) return undefined;
-    begin();
-    return { kind: "hold", until };
-  });
+/** Begins to fetch a model that hangs after some ranges, until `letGo`. */
+async function fetchSlowly(cache: ModelCache, spec: CachedSpec, ranges = 0) {
+  const { reached, letGo } = hang(server, spec, ranges);
   const controller = new AbortController();
   const fetching = cache.ensure(spec, { signal: controller.signal });
   fetching.catch(() => undefined);
-  await began;
+  await reached;
   return { fetching, letGo, controller };
 }
 
@@ -102,7 +86,7 @@ describe("the budget", () => {
 
   it("counts what others are fetching from the moment they know its size", async () => {
     const [cache, other] = [await openCache(10), await openCache(10)];
-    const slow = await hang(cache, remote("slow", 6));
+    const slow = await fetchSlowly(cache, remote(server, "slow", 6));
     for (const one of [cache, other]) {
       await expect(one.ensure(await models.put("more", 5))).rejects.toMatchObject({
         code: "cache_full",
@@ -118,7 +102,7 @@ describe("the budget", () => {
 
   it("counts unfinished downloads by what is on the disk, and drops them before any entry", async () => {
     const cache = await openCache(10);
-    const broken = await hang(cache, remote("broken", 8), 3);
+    const broken = await fetchSlowly(cache, remote(server, "broken", 8), 3);
     broken.controller.abort(new Error("left"));
     await expect(broken.fetching).rejects.toThrow("left");
     expect(await models.bytesOnDisk()).toBe(3 * block);
@@ -132,8 +116,8 @@ describe("the budget", () => {
 
   it("counts what a resumed download has already once", async () => {
     const cache = await openCache(8);
-    const spec = remote("model", 8);
-    const broken = await hang(cache, spec, 3);
+    const spec = remote(server, "model", 8);
+    const broken = await fetchSlowly(cache, spec, 3);
     broken.controller.abort(new Error("left"));
     await expect(broken.fetching).rejects.toThrow("left");
     server.faults.length = 0;
@@ -312,9 +296,9 @@ describe("the disk", () => {
     const cache = await openCache(null, disk);
     await touch(cache, await models.put("a", 6));
     free = 4 * block;
-    await expect(openCache(null, disk).then((one) => one.prefetch([{ ...remote("p", 1) }]))).resolves.toMatchObject([
-      { outcome: "skipped" },
-    ]);
+    await expect(
+      openCache(null, disk).then((one) => one.prefetch([{ ...remote(server, "p", 1) }])),
+    ).resolves.toMatchObject([{ outcome: "skipped" }]);
     await expect(cache.ensure(await models.put("big", 7))).rejects.toMatchObject({
       code: "cache_full",
       message: expect.stringMatching(/disk has 16384 bytes .* free, of which 16384 bytes .* larger disk/),
@@ -338,16 +322,16 @@ describe("the disk", () => {
     // What the file system says it has is a lie, as with quotas.
     const options = { limits, reserveFreeBytes: 0, freeBytes: async () => 2 ** 40 };
     const cache = await ModelCache.open(disk.path, {}, options);
-    await touch(cache, remote("a", 100));
-    await touch(cache, remote("b", 100));
-    await touch(cache, remote("c", 100));
+    await touch(cache, remote(server, "a", 100));
+    await touch(cache, remote(server, "b", 100));
+    await touch(cache, remote(server, "c", 100));
     expect(idsIn(cache)).toEqual(["b", "c"]);
-    using _b = await cache.ensure(remote("b", 100));
-    using _c = await cache.ensure(remote("c", 100));
-    await expect(cache.ensure(remote("d", 100))).rejects.toMatchObject({ code: "disk_full" });
+    using _b = await cache.ensure(remote(server, "b", 100));
+    using _c = await cache.ensure(remote(server, "c", 100));
+    await expect(cache.ensure(remote(server, "d", 100))).rejects.toMatchObject({ code: "disk_full" });
     // What is there is served all the same.
     await writeFile(join(disk.path, "filler"), patternedBytes(2 ** 20)).catch(() => undefined);
-    expect(await touch(cache, remote("b", 100))).toBe(true);
+    expect(await touch(cache, remote(server, "b", 100))).toBe(true);
     expect(idsIn(cache)).toEqual(["b", "c"]);
   });
 });

@@ -17,7 +17,9 @@ const [directory = "", optionsJson = "{}"] = process.argv.slice(2);
 const limits = { rangeBytes: 4096, connections: 2, noteEveryMs: 0 };
 // The test that starts this wrote them.
 const options = { reserveFreeBytes: 0, limits, ...(JSON.parse(optionsJson) as { budgetBytes?: number }) };
+const rssBefore = process.memoryUsage.rss();
 const cache = await ModelCache.open(directory, {}, options);
+const openedMiB = (process.memoryUsage.rss() - rssBefore) / 2 ** 20;
 const held: CachedModel[] = [];
 
 async function run(message: unknown): Promise<unknown> {
@@ -40,7 +42,7 @@ async function run(message: unknown): Promise<unknown> {
       await lockForever();
       return true;
     case "report":
-      return { entries: cache.list().length, rssMiB: process.memoryUsage.rss() / 2 ** 20 };
+      return { entries: cache.list().length, openedMiB };
   }
   return undefined;
 }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import type { EnsureOptions, ModelCache } from "../../runtime/agent/cache/cache.ts";
 import { diskUsage } from "../../runtime/agent/cache/files.ts";
 import type { CachedSpec } from "../../runtime/agent/cache/key.ts";
-import { patternedBytes } from "../fakes/range-server.ts";
+import { patternedBytes, type RangeServer } from "../fakes/range-server.ts";
 import { temporaryFolder } from "../support/folders.ts";
 
 /** What the tests of the cache call a block: models are so many of them, so that sizes on disk are what they seem. */
@@ -69,4 +69,30 @@ export function idsIn(cache: ModelCache): string[] {
     .list()
     .flatMap(({ modelIds }) => modelIds)
     .toSorted();
+}
+
+/** A model of so many blocks on a server, whose fetch can be held. */
+export function remote(server: RangeServer, name: string, blocks: number): CachedSpec {
+  server.put(`/${name}`, patternedBytes(blocks * block));
+  return { id: name, source: `${server.url}/${name}`, format: "engine" };
+}
+
+/** Lets a model's ranges after the first few hang, from when `reached` is fulfilled until `letGo`. */
+export function hang(server: RangeServer, spec: CachedSpec, ranges = 0): { reached: Promise<void>; letGo: () => void } {
+  const { promise: reached, resolve: reach } = Promise.withResolvers<void>();
+  const { promise: until, resolve: open } = Promise.withResolvers<void>();
+  let isOpen = false;
+  let seen = 0;
+  server.faults.push(({ path, range }) => {
+    if (isOpen || range === null || range[1] <= 1 || !spec.source.endsWith(path)) return undefined;
+    seen += 1;
+    if (seen <= ranges) return undefined;
+    reach();
+    return { kind: "hold", until };
+  });
+  const letGo = (): void => {
+    isOpen = true;
+    open();
+  };
+  return { reached, letGo };
 }

@@ -2,11 +2,10 @@ import { readdir } from "node:fs/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ModelCache } from "../../runtime/agent/cache/cache.ts";
 import { keyOf, type CachedSpec } from "../../runtime/agent/cache/key.ts";
-import { patternedBytes, RangeServer, type SeenRequest } from "../fakes/range-server.ts";
-import { block, idsIn, Models, touch } from "./cache-models.ts";
+import { RangeServer } from "../fakes/range-server.ts";
+import { block, hang, idsIn, Models, remote, touch } from "./cache-models.ts";
 
 const limits = { rangeBytes: block, connections: 1, retryBaseMs: 1, retryMaxMs: 5, attempts: 2, noteEveryMs: 0 };
-const isRange = ({ range }: SeenRequest) => range !== null && range[1] > 1;
 
 let models: Models;
 let server: RangeServer;
@@ -30,39 +29,14 @@ const openCache = (blocks: number | null = null) =>
     },
   );
 
-function remote(name: string, blocks: number): CachedSpec {
-  server.put(`/${name}`, patternedBytes(blocks * block));
-  return { id: name, source: `${server.url}/${name}`, format: "engine" };
-}
-
-/** Lets a model's ranges after the first few hang, until `letGo`. */
-function hang(spec: CachedSpec, ranges: number): { reached: Promise<void>; letGo: () => void } {
-  const { promise: reached, resolve } = Promise.withResolvers<void>();
-  const { promise: until, resolve: open } = Promise.withResolvers<void>();
-  let isOpen = false;
-  let seen = 0;
-  server.faults.push((request) => {
-    if (isOpen || !isRange(request) || !spec.source.endsWith(request.path)) return undefined;
-    seen += 1;
-    if (seen <= ranges) return undefined;
-    resolve();
-    return { kind: "hold", until };
-  });
-  const letGo = (): void => {
-    isOpen = true;
-    open();
-  };
-  return { reached, letGo };
-}
-
 const outcomes = (results: readonly { spec: CachedSpec; outcome: string }[]) =>
   results.map(({ spec, outcome }) => `${spec.id} ${outcome}`);
 
 describe("a prefetch", () => {
   it("fetches in order, one at a time, and says what became of each", async () => {
     const cache = await openCache();
-    const specs = [remote("a", 3), remote("b", 2), remote("c", 1)];
-    await touch(cache, remote("b", 2));
+    const specs = [remote(server, "a", 3), remote(server, "b", 2), remote(server, "c", 1)];
+    await touch(cache, remote(server, "b", 2));
     server.requests.length = 0;
     const seen = new Set<string | undefined>();
     const missing = { id: "missing", source: `${server.url}/missing`, format: "engine" } as const;
@@ -77,8 +51,8 @@ describe("a prefetch", () => {
 
   it("fetches several at once when it is told to", async () => {
     const cache = await openCache();
-    const [a, b, c] = [remote("a", 2), remote("b", 2), remote("c", 2)];
-    const [first, second] = [hang(a, 0), hang(b, 0)];
+    const [a, b, c] = [remote(server, "a", 2), remote(server, "b", 2), remote(server, "c", 2)];
+    const [first, second] = [hang(server, a, 0), hang(server, b, 0)];
     const prefetching = cache.prefetch([a, b, c], { concurrency: 2 });
     await Promise.all([first.reached, second.reached]);
     expect(server.reads.some(({ path }) => path === "/c")).toBe(false);
@@ -91,7 +65,7 @@ describe("a prefetch", () => {
   it("evicts nothing, and ends with the first model that does not fit", async () => {
     const cache = await openCache(10);
     await touch(cache, await models.put("old", 6));
-    const results = await cache.prefetch([remote("a", 3), remote("b", 2), remote("c", 1)]);
+    const results = await cache.prefetch([remote(server, "a", 3), remote(server, "b", 2), remote(server, "c", 1)]);
     expect(outcomes(results)).toEqual(["a fetched", "b skipped", "c skipped"]);
     expect(results[2]).toMatchObject({ reason: expect.stringContaining("budget is 40960 bytes") });
     expect(idsIn(cache)).toEqual(["a", "old"]);
@@ -99,11 +73,11 @@ describe("a prefetch", () => {
 
   it("makes way for a request, and goes on where it was", async () => {
     const cache = await openCache();
-    const [background, wanted] = [remote("background", 8), remote("wanted", 4)];
-    const slow = hang(background, 5);
+    const [background, wanted] = [remote(server, "background", 8), remote(server, "wanted", 4)];
+    const slow = hang(server, background, 5);
     const prefetching = cache.prefetch([background]);
     await slow.reached;
-    const gate = hang(wanted, 0);
+    const gate = hang(server, wanted, 0);
     const asking = touch(cache, wanted);
     await gate.reached;
     slow.letGo();
@@ -121,8 +95,8 @@ describe("a prefetch", () => {
     const cache = await openCache();
     const ready = await models.put("ready", 1);
     await touch(cache, ready);
-    const background = remote("background", 4);
-    const slow = hang(background, 2);
+    const background = remote(server, "background", 4);
+    const slow = hang(server, background, 2);
     const prefetching = cache.prefetch([background]);
     await slow.reached;
     expect(await touch(cache, ready)).toBe(true);
@@ -133,8 +107,8 @@ describe("a prefetch", () => {
 
   it("becomes the request's own when that asks for the same model", async () => {
     const cache = await openCache();
-    const [shared, other] = [remote("shared", 6), remote("other", 1)];
-    const slow = hang(shared, 2);
+    const [shared, other] = [remote(server, "shared", 6), remote(server, "other", 1)];
+    const slow = hang(server, shared, 2);
     const stop = new AbortController();
     const prefetching = cache.prefetch([shared], { signal: stop.signal });
     await slow.reached;
@@ -150,7 +124,7 @@ describe("a prefetch", () => {
   it("lets a request evict for the model that it had no room for", async () => {
     const cache = await openCache(10);
     await touch(cache, await models.put("old", 6));
-    const big = remote("big", 6);
+    const big = remote(server, "big", 6);
     const asked: Promise<boolean>[] = [];
     // The request comes while the prefetch is still asking how large the model is.
     server.faults.push(() => {
@@ -164,10 +138,10 @@ describe("a prefetch", () => {
 
   it("ends by its signal, and leaves what it has for later", async () => {
     const cache = await openCache();
-    const spec = remote("a", 6);
-    const slow = hang(spec, 3);
+    const spec = remote(server, "a", 6);
+    const slow = hang(server, spec, 3);
     const stop = new AbortController();
-    const prefetching = cache.prefetch([spec, remote("b", 1)], { signal: stop.signal });
+    const prefetching = cache.prefetch([spec, remote(server, "b", 1)], { signal: stop.signal });
     await slow.reached;
     stop.abort(new Error("stop"));
     expect(outcomes(await prefetching)).toEqual(["a skipped", "b skipped"]);

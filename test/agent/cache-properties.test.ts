@@ -1,6 +1,7 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ModelCache, type CachedModel } from "../../runtime/agent/cache/cache.ts";
+import { toPenstockError } from "../../runtime/contracts/errors.ts";
 import { CacheClock, maxGapMs } from "../../runtime/agent/cache/clock.ts";
 import { isKey, keyOf, type CachedSpec } from "../../runtime/agent/cache/key.ts";
 import { temporaryFolder } from "../support/folders.ts";
@@ -12,6 +13,15 @@ const sizes = [1, 2, 3, 4, 5, 7, 13];
 interface Expected {
   readonly blocks: number;
   lastUse: number;
+}
+
+/** What a step did, and what is there after it. */
+interface Observation {
+  readonly did: string;
+  readonly ids: readonly string[];
+  readonly bytes: number;
+  readonly onDisk: number;
+  readonly isOverBudget: boolean;
 }
 
 type Step = readonly [
@@ -40,12 +50,28 @@ class Check {
     this.#cache = cache;
   }
 
-  async run([kind, i]: Step): Promise<void> {
+  /** Does a step. Answers what the cache says and has afterwards, and what it should. */
+  async run([kind, i]: Step): Promise<{ actual: Observation; expected: Observation }> {
+    const [did, should] = await this.#do(kind, i);
+    const bytes = this.#blocks() * block;
+    const ids = [...this.#present.keys()].map((one) => `m${one}`).toSorted();
+    return {
+      actual: {
+        did,
+        ids: idsIn(this.#cache),
+        bytes: this.#cache.sizeBytes,
+        onDisk: await this.#models.bytesOnDisk(),
+        isOverBudget: this.#cache.sizeBytes > budgetBlocks * block,
+      },
+      expected: { did: should, ids, bytes, onDisk: bytes, isOverBudget: false },
+    };
+  }
+
+  async #do(kind: Step[0], i: number): Promise<readonly [did: string, should: string]> {
     switch (kind) {
       case "ensure":
       case "hold":
-        await this.#ensure(i, kind === "hold");
-        break;
+        return this.#ensure(i, kind === "hold");
       case "release":
         this.#held.shift()?.[1].release();
         break;
@@ -58,8 +84,7 @@ class Check {
         this.#pinned.delete(i);
         break;
       case "remove":
-        await this.#remove(i);
-        break;
+        return this.#remove(i);
       case "sweep":
         await this.#cache.sweep();
         // Sweeps note down that what is in use is in use.
@@ -69,30 +94,33 @@ class Check {
         this.#cache = await openCache(this.#models);
         break;
     }
-    expect(idsIn(this.#cache)).toEqual([...this.#present.keys()].map((one) => `m${one}`).toSorted());
-    expect(this.#cache.sizeBytes).toBe(this.#blocks() * block);
-    expect(await this.#models.bytesOnDisk()).toBe(this.#blocks() * block);
-    expect(this.#blocks()).toBeLessThanOrEqual(budgetBlocks);
+    return ["done", "done"];
   }
 
-  async #ensure(i: number, keep: boolean): Promise<void> {
-    const fits = this.#makeRoom(i);
+  async #ensure(i: number, keep: boolean): Promise<readonly [did: string, should: string]> {
     const wasPresent = this.#present.has(i);
-    const asked = this.#cache.ensure(this.#spec(i));
-    if (!fits) return expect(asked).rejects.toMatchObject({ code: "cache_full" });
-    const model = await asked;
-    expect(model.fromCache).toBe(wasPresent);
-    if (!wasPresent) this.#present.set(i, { blocks: sizes[i] ?? 0, lastUse: 0 });
-    this.#use(i);
-    if (keep) this.#held.push([i, model]);
-    else model.release();
+    const should = this.#makeRoom(i) ? `from cache: ${wasPresent}` : "cache_full";
+    try {
+      const model = await this.#cache.ensure(this.#spec(i));
+      if (!wasPresent) this.#present.set(i, { blocks: sizes[i] ?? 0, lastUse: 0 });
+      this.#use(i);
+      if (keep) this.#held.push([i, model]);
+      else model.release();
+      return [`from cache: ${model.fromCache}`, should];
+    } catch (thrown) {
+      return [toPenstockError(thrown).code, should];
+    }
   }
 
-  async #remove(i: number): Promise<void> {
-    const removing = this.#cache.remove(this.#spec(i));
-    if (this.#isHeld(i)) return expect(removing).rejects.toMatchObject({ code: "model_in_use" });
-    await removing;
-    this.#present.delete(i);
+  async #remove(i: number): Promise<readonly [did: string, should: string]> {
+    const should = this.#isHeld(i) ? "model_in_use" : "removed";
+    try {
+      await this.#cache.remove(this.#spec(i));
+      this.#present.delete(i);
+      return ["removed", should];
+    } catch (thrown) {
+      return [toPenstockError(thrown).code, should];
+    }
   }
 
   /** Evicts from the model of the cache what the cache must evict. */
@@ -153,7 +181,10 @@ describe("the cache", () => {
         await using models = await Models.make();
         const specs = await Promise.all(sizes.map((blocks, i) => models.put(`m${i}`, blocks)));
         const check = new Check(models, { specs, cache: await openCache(models) });
-        for (const one of steps) await check.run(one);
+        for (const one of steps) {
+          const { actual, expected } = await check.run(one);
+          expect(actual).toEqual(expected);
+        }
       }),
       { numRuns: 40 },
     );

@@ -212,6 +212,11 @@ describe("entries that changed on disk", () => {
     await flipByte(held.entryPath);
     await expect(cache.ensure(hashed())).rejects.toMatchObject({ code: "model_in_use" });
     await expect((await openCache()).ensure(hashed())).rejects.toMatchObject({ code: "model_in_use" });
+    await rm(join(held.entryPath, "../../manifest.json"));
+    for (const one of [cache, await openCache()]) {
+      await expect(one.ensure(hashed())).rejects.toMatchObject({ code: "model_in_use" });
+    }
+    await expect(readFile(held.entryPath)).resolves.toHaveLength(model.length);
     held.release();
     await expect(ensureOnce(cache, hashed())).resolves.toMatchObject({ fromCache: false });
   });

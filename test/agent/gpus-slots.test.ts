@@ -83,6 +83,13 @@ test.for([
   ["a lone GPU is taken before an island is broken", [80, 80, 80], [[0, 1]], ["1x40"], [[2]]],
   ["a broken island is used up before a whole one", four, twoPairs, ["1x70", "1x70", "2x70"], [[0], [1], [2, 3]]],
   [
+    "a broken island is used up even where an idle one fits better",
+    [81, 81, 80, 90],
+    twoPairs,
+    ["1x70", "1x70"],
+    [[2], [3]],
+  ],
+  [
     "a smaller island is broken first",
     [80, 80, 80, 80, 80],
     [
@@ -199,6 +206,29 @@ test.for([
   expect(() => slots.reserve({ modelId: "m", gpuCount, memoryBytesPerGpu, needsNvLink: false })).toThrow(RangeError);
 });
 
+test("an engine is shown its GPUs by index in the order of the bus, which every engine understands", () => {
+  const slots = new GpuSlots(node(four, [[1, 3]]));
+  expect(slots.reserve(request("2x70!")).env).toEqual({
+    CUDA_DEVICE_ORDER: "PCI_BUS_ID",
+    CUDA_VISIBLE_DEVICES: "1,3",
+  });
+});
+
+test("sizes are rounded up where they are needed and down where they are free", () => {
+  const slots = new GpuSlots(node([80]));
+  const words = refusal(slots, { ...request("1x80"), memoryBytesPerGpu: 80 * gib + 1 });
+  expect(words).toContain("m needs 1 GPU with 80.1 GiB; GPU 0: 80.0 GiB total");
+});
+
+test("a reservation grows into what is free beside it, and no further", () => {
+  const slots = new GpuSlots(node([80]));
+  const engine = slots.reserve(request("1x50"));
+  slots.reserve(request("1x10"));
+  engine.resize(70 * gib);
+  expect(() => engine.resize(70 * gib + 1)).toThrow(PenstockError);
+  expect(engine.memoryBytesPerGpu).toBe(70 * gib);
+});
+
 test("an engine that sleeps gives its memory to others, and wakes only when it fits again", () => {
   const slots = new GpuSlots(node([80, 80], [[0, 1]]));
   const sleeper = slots.reserve(request("2x72!", "sleeper"));
@@ -261,6 +291,8 @@ test("a sample from before an engine fell asleep does not count its memory as an
   expect(free(slots)).toBe(78);
   use(slots, 2);
   expect(free(slots)).toBe(78);
+  use(slots, 32); // now it is another's
+  expect(free(slots)).toBe(48);
 });
 
 test("the snapshot has the last sample of each GPU, and GPUs that are gone are named", () => {

@@ -140,6 +140,7 @@ test.for([
   ["a row that is gone", topology("a100-pairs").replace(/^GPU2.*\n/m, ""), "GPU 2"],
   ["a pair that disagrees", topology("a100-pairs").replace("NV12", "SYS"), "contradicts itself"],
   ["a cell that is gone", topology("a100-pairs").replaceAll("SYS\tNV12\t X ", "SYS"), "cannot be read"],
+  ["a GPU that is another one", topology("a100-pairs").replaceAll("NV12", " X "), "cannot be read"],
   ["a cell that is prose", topology("a100-pairs").replaceAll("NV12", "fast"), "cannot be read"],
 ] as const)("%s in the matrix is refused", ([, text, words]) => {
   expect(() => parseTopology(text)).toThrow(words);
@@ -219,4 +220,17 @@ test("a tool that hangs is not started a second time beside itself, and stopping
   await expect
     .poll(() => readFileSync(`${folder.path}/pids`, "utf8").trim().split("\n").map(Number).filter(alive))
     .toEqual([]);
+});
+
+test("stopping ends the call that is under way, which is no problem of the GPUs", async () => {
+  await using folder = await temporaryFolder();
+  const { fake, start, warn } = await sampling("a10g", folder.path, 600_000);
+  await fake.does(`echo $$ >> "${folder.path}/pids"; exec sleep 600`);
+  const sampler = start();
+  const pid = () => Number(readFileSync(`${folder.path}/pids`, "utf8"));
+  await expect.poll(pid).toBeGreaterThan(0);
+  await sampler.stop();
+  await expect.poll(() => alive(pid())).toBe(false);
+  expect(sampler.problem).toBeNull();
+  expect(warn).not.toHaveBeenCalled();
 });

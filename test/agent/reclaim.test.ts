@@ -247,12 +247,16 @@ test("azure: an event of several machines is not started for the others", async 
   expect(service.to(events, "POST")).toEqual([]);
 });
 
-test("azure: an acknowledgement that fails is logged and hurts nobody", async () => {
+test.for([
+  ["the service is gone", (service: AzureMetadata): Promise<void> => service.down()],
+  ["the event is over", async (service: AzureMetadata): Promise<void> => void (service.events = [])],
+] as const)("azure: an acknowledgement that fails as %s is logged and hurts nobody", async ([, change]) => {
   await using service = await new AzureMetadata().up();
-  service.events = [eviction()];
+  service.name = "GPU-VM";
+  service.events = [eviction({ Resources: ["gpu-vm"] })];
   await using watching = watch("azure", service.url);
   await expect.poll(() => watching.notices.length).toBe(1);
-  await service.down();
+  await change(service);
   await watching.notices[0]?.acknowledge();
   expect(watching.warn.mock.calls.map((call) => call.at(-1))).toContain("the event was not started ahead of its time");
 });

@@ -164,7 +164,9 @@ async function startNginx(folder: string, root: string): Promise<Server> {
     ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"],
     ...["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", keyPath, "-out", caPath],
   ]);
-  const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `${kind}_temp_path ${folder}/${kind};`);
+  const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
+    (kind) => `${kind}_temp_path ${folder}/${kind};`,
+  );
   const conf = join(folder, "nginx.conf");
   await writeFile(
     conf,
@@ -302,7 +304,9 @@ function print(figures: readonly Figure[]): void {
   const speed = (name: string): number => figures.find((figure) => figure.name === name)?.gbPerSecond ?? Number.NaN;
   process.stdout.write(`${"client".padEnd(28)}   GB/s   CPU s/GB\n`);
   for (const { name, gbPerSecond, cpuSecondsPerGb } of figures) {
-    process.stdout.write(`${name.padEnd(28)} ${gbPerSecond.toFixed(2).padStart(6)} ${cpuSecondsPerGb.toFixed(2).padStart(10)}\n`);
+    process.stdout.write(
+      `${name.padEnd(28)} ${gbPerSecond.toFixed(2).padStart(6)} ${cpuSecondsPerGb.toFixed(2).padStart(10)}\n`,
+    );
   }
   const others = [speed("curl"), speed("aria2c -x16")].filter((value) => !Number.isNaN(value));
   const best = others.length === 0 ? Number.NaN : Math.max(...others);

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import {
   embeddedEngine,
   llamacppEngine,
@@ -6,6 +6,7 @@ import {
   trtllmEngine,
   vllmEngine,
   type EngineKind,
+  type EngineSpec,
   type SpecOf,
 } from "../../runtime/contracts/engine.ts";
 import type { EnginePlace, Version } from "../../runtime/engines/engine.ts";
@@ -106,26 +107,27 @@ function options(shape: Record<string, fc.Arbitrary<unknown>>): fc.Arbitrary<Rec
 }
 
 /** A spec with the place that it is launched at. */
-export interface Launch<Kind extends EngineKind> {
-  readonly spec: SpecOf<Kind>;
+export interface Launch {
+  readonly spec: EngineSpec;
   readonly place: EnginePlace;
 }
 
 /** Any spec of `kind` at a place that fits it: a group of its size, GPUs, adapters, and any version that is taken. */
-export function launches<Kind extends EngineKind>(kind: Kind): fc.Arbitrary<Launch<Kind>> {
+export function launches(kind: EngineKind): fc.Arbitrary<Launch> {
+  const spec: fc.Arbitrary<EngineSpec> = specs[kind];
   return fc
     .record({
-      spec: specs[kind],
+      spec,
       version: fc.constantFrom(null, ...versionsOf(kind)),
       gpus: fc.uniqueArray(fc.integer({ min: 0, max: 15 }), { maxLength: 8 }),
       adapters: fc.constantFrom({}, { legal: "/adapters/legal" }, { legal: "/adapters/legal", "a.b": "/adapters/a,b" }),
       logLevel: fc.constantFrom("trace", "debug", "info", "warn", "error", "silent"),
       index: fc.nat(3),
     })
-    .map(({ spec, index, ...place }) => {
-      const size = spec.kind === "vllm" ? spec.nodes : 1;
+    .map(({ spec: given, index, ...place }) => {
+      const size = given.kind === "vllm" ? given.nodes : 1;
       const group = size === 1 ? null : { leaderAddress: "leader.group", size, index: index % size };
-      return { spec, place: { ...placeOf(kind), ...place, group } };
+      return { spec: given, place: { ...placeOf(kind), ...place, group } };
     });
 }
 

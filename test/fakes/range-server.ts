@@ -1,7 +1,16 @@
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from "node:http";
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 
 /** A file that the server has. */
 export interface ServedFile {
@@ -29,6 +38,10 @@ export type Fault =
   | { readonly kind: "wrongLength"; readonly extraBytes: number }
   /** More bytes come than the range has, and the headers say so. */
   | { readonly kind: "overrun"; readonly extraBytes: number }
+  /** The answer has these headers besides, or instead of its own. */
+  | { readonly kind: "headers"; readonly headers: Record<string, string> }
+  /** The body comes in chunks, without a length. */
+  | { readonly kind: "chunked" }
   /** Headers come, the body never does. */
   | { readonly kind: "stall" }
   /** The body comes only once the test lets it. */
@@ -44,6 +57,10 @@ interface Options {
   readonly ranges?: boolean;
   /** False: `If-Range` is ignored, so that a changed file goes out in parts. */
   readonly ifRange?: boolean;
+  /** The most that goes out over one connection, in bytes a second. */
+  readonly bytesPerSecond?: number;
+  /** Key and certificate (PEM): the server speaks TLS. */
+  readonly tls?: { readonly key: string; readonly cert: string };
   /** A dialect in front of the plain files; undefined goes on to those. */
   readonly route?: (request: SeenRequest, server: RangeServer) => Reply | undefined;
 }
@@ -57,10 +74,20 @@ export class RangeServer implements AsyncDisposable {
   /** Asked for each request to a file; the first fault that is answered happens. */
   readonly faults: ((request: SeenRequest) => Fault | undefined)[] = [];
   readonly #options: Options;
-  readonly #server = createServer((incoming, outgoing) => void this.#answer(incoming, outgoing));
+  /** Connections that were made so far, and those that are open. */
+  connections = 0;
+  openConnections = 0;
+  readonly #server: Server;
 
   private constructor(options: Options) {
     this.#options = options;
+    const answer: RequestListener = (incoming, outgoing) => void this.#answer(incoming, outgoing);
+    this.#server = options.tls === undefined ? createServer(answer) : createTlsServer(options.tls, answer);
+    this.#server.on("connection", (socket) => {
+      this.connections += 1;
+      this.openConnections += 1;
+      socket.on("close", () => (this.openConnections -= 1));
+    });
   }
 
   static async start(options: Options = {}): Promise<RangeServer> {
@@ -72,7 +99,7 @@ export class RangeServer implements AsyncDisposable {
 
   get url(): string {
     const { port } = this.#server.address() as AddressInfo; // a TCP server that listens has one
-    return `http://127.0.0.1:${port}`;
+    return this.#options.tls === undefined ? `http://127.0.0.1:${port}` : `https://localhost:${port}`;
   }
 
   /** Adds or replaces a file. Its ETag follows from its bytes unless it is given; an empty one is not sent. */
@@ -144,11 +171,12 @@ export class RangeServer implements AsyncDisposable {
     const extra = fault?.kind === "wrongLength" ? fault.extraBytes : 0;
     outgoing.writeHead(partial === null ? 200 : 206, {
       ...(etag === "" ? {} : { etag }),
-      "content-length": slice.length + extra,
+      ...(fault?.kind === "chunked" ? {} : { "content-length": slice.length + extra }),
       ...(partial === null
         ? {}
         : { "content-range": `bytes ${start}-${Math.min(end, body.length) - 1}/${body.length}` }),
       ...reply.headers,
+      ...(fault?.kind === "headers" ? fault.headers : {}),
     });
     if (request.method === "HEAD") return void outgoing.end();
     await this.#sendBody(outgoing, slice, fault);
@@ -166,6 +194,8 @@ export class RangeServer implements AsyncDisposable {
       outgoing.write(some, () => outgoing.destroy());
       return;
     }
+    const { bytesPerSecond } = this.#options;
+    if (bytesPerSecond !== undefined) return this.#sendSlowly(outgoing, slice, bytesPerSecond);
     this.bytesServed += slice.length;
     const extra = fault?.kind === "wrongLength" ? fault.extraBytes : 0;
     // Node would refuse a body that is not as long as promised; the socket does not.
@@ -174,6 +204,18 @@ export class RangeServer implements AsyncDisposable {
       outgoing.flushHeaders();
       outgoing.socket?.end(slice);
     }
+  }
+
+  async #sendSlowly(outgoing: ServerResponse, slice: Buffer, bytesPerSecond: number): Promise<void> {
+    const pauseMs = 20;
+    const step = Math.max(1, Math.round((bytesPerSecond * pauseMs) / 1_000));
+    for (let at = 0; at < slice.length && !outgoing.destroyed; at += step) {
+      const part = slice.subarray(at, at + step);
+      this.bytesServed += part.length;
+      outgoing.write(part);
+      await sleep(pauseMs);
+    }
+    outgoing.end();
   }
 }
 

@@ -25,7 +25,7 @@ describe("readGgufHeader", () => {
     const bytes = gguf();
     expect(await check(bytes)).toEqual({
       version: 3,
-      tensors: new Map([["t", [16]]]),
+      tensors: new Map([["t", { shape: [16], type: 0 }]]),
       architecture: "llama",
       type: null,
       adapterType: null,
@@ -80,8 +80,8 @@ describe("readGgufHeader", () => {
     expect(await check(bytes)).toMatchObject({
       architecture: "qwen3",
       tensors: new Map([
-        ["q", [64, 2]],
-        ["f", []],
+        ["q", { shape: [64, 2], type: 8 }],
+        ["f", { shape: [], type: 0 }],
       ]),
       neededBytes: bytes.length,
     });
@@ -117,6 +117,12 @@ describe("readGgufHeader", () => {
     ["an endless array", gguf({ pairs: [["k", 9, Buffer.concat([u32(10), u64(1n << 40n)])]] }), /items in an array/],
     ["an unknown type", gguf({ pairs: [["k", 99, Buffer.alloc(0)]] }), /unknown type 99/],
     ["a strange alignment", gguf({ pairs: [["general.alignment", 4, u32(33)]] }), /alignment is 33/],
+    ["an alignment that is a text", gguf({ pairs: [["general.alignment", 8, text("32")]] }), /general.alignment is of/],
+    [
+      "a scale that is no f32",
+      gguf({ pairs: [["adapter.lora.alpha", 4, u32(16)]] }),
+      /adapter.lora.alpha is of the wrong/,
+    ],
     ["no alignment", gguf({ pairs: [["general.alignment", 4, u32(0)]] }), /alignment is 0/],
     [
       "many dimensions",
@@ -136,7 +142,7 @@ describe("readGgufHeader", () => {
     ],
     [
       "a tensor name that ggml has no room for",
-      gguf({ tensors: [{ name: "t".repeat(65), dimensions: [1], type: 0, offset: 0 }] }),
+      gguf({ tensors: [{ name: "t".repeat(64), dimensions: [1], type: 0, offset: 0 }] }),
       /length of a tensor name/,
     ],
     ["an odd offset", gguf({ tensors: [{ name: "t", dimensions: [1], type: 0, offset: 3 }] }), /not aligned/],

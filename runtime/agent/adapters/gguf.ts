@@ -1,5 +1,5 @@
 import { basename, dirname, join } from "node:path";
-import { readGgufHeader, type GgufHeader } from "../../lib/gguf/header.ts";
+import { readGgufHeader, type GgufHeader, type GgufTensor } from "../../lib/gguf/header.ts";
 import type { AdapterFiles, CheckedAdapter } from "./check.ts";
 import { checkRank, ofAdapter, refusal } from "./refusal.ts";
 
@@ -10,10 +10,16 @@ interface Pair {
   b?: Shape;
 }
 
+/** F32, F16, Q8_0, BF16: what convert_lora_to_gguf.py writes. llama.cpp would end the process over a type without arithmetic. */
+const loraTypes: ReadonlySet<number> = new Set([0, 1, 8, 30]);
+
 const shardName = /^(.*)-00001-of-(\d{5})\.gguf$/;
 const otherModel = "Name an adapter that was trained on this model.";
 
-/** Checks what `llama_adapter_lora_init_impl` checks in llama.cpp's src/llama-adapter.cpp, and the rank. */
+/**
+ * Checks what `llama_adapter_lora_init_impl` checks in llama.cpp's src/llama-adapter.cpp, the rank, and what llama.cpp
+ * finds out by an assertion in the first request: numbers of a type, ranks or experts that do not multiply.
+ */
 export async function checkGgufAdapter(files: Omit<AdapterFiles, "format">): Promise<CheckedAdapter> {
   const { adapterPath, modelPath, maxRank } = files;
   const adapter = await ofAdapter(readGgufHeader(adapterPath, basename(adapterPath)));
@@ -21,7 +27,7 @@ export async function checkGgufAdapter(files: Omit<AdapterFiles, "format">): Pro
   checkKind(adapter, shards[0]?.architecture ?? null);
   const model = new Map(shards.flatMap(({ tensors }) => [...tensors]));
   const pairs = pairsOf(adapter);
-  for (const [name, pair] of pairs) checkPair(name, { pair, target: model.get(name) });
+  for (const [name, pair] of pairs) checkPair(name, { pair, target: model.get(name)?.shape });
   const rank = [...pairs].reduce((most, [name, pair]) => Math.max(most, rankOf(name, pair)), 0);
   checkRank(rank, maxRank);
   return { rank, baseModel: adapter.baseModel };
@@ -58,14 +64,20 @@ function checkKind({ type, adapterType, architecture }: GgufHeader, modelArchite
 
 function pairsOf({ tensors }: GgufHeader): Map<string, Pair> {
   const pairs = new Map<string, Pair>();
-  for (const [name, shape] of tensors) {
+  for (const [name, tensor] of tensors) {
     const [, target, side] = /^(.+)\.lora_([ab])$/.exec(name) ?? [];
-    if (target !== undefined) pairs.set(target, { ...pairs.get(target), [side === "a" ? "a" : "b"]: shape });
     // llama.cpp leaves norms out and goes on.
-    else if (!name.endsWith("_norm.weight")) throw refusal(`The adapter has ${name}, which is no tensor of a LoRA.`);
+    if (target === undefined && name.endsWith("_norm.weight")) continue;
+    if (target === undefined) throw refusal(`The adapter has ${name}, which is no tensor of a LoRA: convert it again.`);
+    pairs.set(target, { ...pairs.get(target), [side === "a" ? "a" : "b"]: shapeOf(name, tensor) });
   }
   if (pairs.size === 0) throw refusal("The adapter has no tensors: convert it again.");
   return pairs;
+}
+
+function shapeOf(name: string, { shape, type }: GgufTensor): Shape {
+  if (loraTypes.has(type)) return shape;
+  throw refusal(`The adapter's ${name} is of ggml type ${type}: convert it again, to f32, f16, bf16 or q8_0.`);
 }
 
 function checkPair(name: string, { pair, target }: { pair: Pair; target: Shape | undefined }): void {

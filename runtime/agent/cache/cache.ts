@@ -7,7 +7,7 @@ import type { SourceOptions } from "../sources/source.ts";
 import { Catalog } from "./catalog.ts";
 import { CacheClock } from "./clock.ts";
 import { Flights, type Asked } from "./flights.ts";
-import { Holds } from "./holds.ts";
+import { Holds, type Hold } from "./holds.ts";
 import { isKey, keyOf, type CachedSpec } from "./key.ts";
 import { filesFolder } from "./layout.ts";
 import { sizeOf } from "./manifest.ts";
@@ -23,7 +23,7 @@ import { Usage } from "./usage.ts";
 export interface ModelCacheOptions extends Partial<RoomOptions> {
   readonly limits?: Partial<DownloadLimits> | undefined;
   /** How often the cache looks for what is over its time, and for what other agents did; null for never. */
-  readonly sweepEveryMs?: number | null;
+  readonly sweepEveryMs?: number | null | undefined;
   /** The system clock; for tests. */
   readonly now?: (() => number) | undefined;
 }
@@ -211,7 +211,7 @@ export class ModelCache implements AsyncDisposable {
   async sweep(): Promise<void> {
     const { usage } = this.#inside;
     await this.#shared.locked(async () => {
-      for (const key of this.#holds.given) await usage.note({ key });
+      for (const key of this.#holds.given) await usage.touch(key);
       const { foreign } = await this.#room.sweep(await usage.now());
       this.#foreign = foreign.slice(0, 20);
     });
@@ -240,9 +240,9 @@ export class ModelCache implements AsyncDisposable {
     const hold = this.#holds.enter(key);
     let model: CachedModel;
     try {
-      model = this.#give(key, await this.#flights.join({ key, spec, hold }, asked));
+      model = this.#give({ key, hold }, await this.#flights.join({ key, spec, hold }, asked));
     } catch (thrown) {
-      this.#holds.leave(key);
+      this.#holds.leave(key, hold);
       throw thrown;
     }
     try {
@@ -257,12 +257,12 @@ export class ModelCache implements AsyncDisposable {
   /** One who joined another's flight may have an id of its own. */
   async #noteId(key: string, spec: CachedSpec): Promise<void> {
     if (spec.id === undefined || this.#catalog.get(key)?.modelIds.includes(spec.id) !== false) return;
-    await this.#shared.locked(() => this.#inside.usage.note({ key, spec }));
+    await this.#shared.locked(() => this.#inside.usage.touch(key, spec));
   }
 
-  #give(key: string, { manifest, fromCache }: Obtained): CachedModel {
+  #give({ key, hold }: { key: string; hold: Hold }, { manifest, fromCache }: Obtained): CachedModel {
     const directory = join(this.#shared.layout.entry(key), filesFolder);
-    const release = this.#holds.give(key);
+    const release = this.#holds.give(key, hold);
     return {
       directory,
       entryPath: join(directory, manifest.entry),

@@ -27,6 +27,10 @@ export async function writeWhole(path: string, content: string, { sync = false }
   await rename(fresh, path);
 }
 
+export async function isThere(path: string): Promise<boolean> {
+  return (await lstat(path).catch(() => undefined)) !== undefined;
+}
+
 /** Bytes that a folder's files take on their disk, holes left out; 0 when it is gone. */
 export async function diskUsage(directory: string): Promise<number> {
   let sum = 0;

@@ -31,32 +31,31 @@ export class Holds {
     return hold;
   }
 
-  leave(key: string): void {
-    const hold = this.#holds.get(key);
-    if (hold === undefined) return;
+  /** Ends the interest of one who waited in vain. */
+  leave(key: string, hold: Hold): void {
     hold.interested -= 1;
     if (hold.interested > 0) return;
     hold.lock?.[Symbol.dispose]();
-    this.#holds.delete(key);
+    if (this.#holds.get(key) === hold) this.#holds.delete(key);
   }
 
   /** Turns the interest of one who waited into a use. Answers what ends it; calling that twice does no harm. */
-  give(key: string): () => void {
-    const hold = this.#holds.get(key);
-    if (hold !== undefined) hold.given += 1;
+  give(key: string, hold: Hold): () => void {
+    hold.given += 1;
     let isReleased = false;
     return () => {
       if (isReleased) return;
       isReleased = true;
-      // After `releaseAll` another hold of the same entry may be there.
-      if (hold === undefined || this.#holds.get(key) !== hold) return;
       hold.given -= 1;
-      this.leave(key);
+      this.leave(key, hold);
     };
   }
 
+  /** Lets go of everything that was given out. Those who still wait get what they wait for. */
   releaseAll(): void {
-    for (const { lock } of this.#holds.values()) lock?.[Symbol.dispose]();
+    for (const hold of this.#holds.values()) {
+      if (hold.given === hold.interested) hold.lock?.[Symbol.dispose]();
+    }
     this.#holds.clear();
   }
 }

@@ -5,6 +5,7 @@ import type { DownloadProgress } from "../downloads/progress.ts";
 import { diskFull, freeBytes, isOutOfSpace } from "../downloads/space.ts";
 import type { SourceOptions } from "../sources/source.ts";
 import { checkEntry } from "./check.ts";
+import { isThere } from "./files.ts";
 import { fetchFiles, isOutdated, type Fetched } from "./fetch.ts";
 import type { Hold } from "./holds.ts";
 import type { CachedSpec } from "./key.ts";
@@ -90,10 +91,21 @@ async function takeTurn({ key, hold }: Work, { shared }: Inside): Promise<Turn> 
     hold.lock ??= shared.tryLock(key, "use");
     return hold.lock === undefined ? { kind: "theirs" } : { kind: "present", manifest };
   }
+  if (await isThere(shared.layout.entry(key))) {
+    using alone = shared.tryLock(key, "remove");
+    if (alone === undefined) throw damagedInUse();
+    await demote(shared.layout, key);
+  }
   const lock = shared.tryLock(key, "fetch");
-  if (lock === undefined) return { kind: "theirs" };
-  await demote(shared.layout, key);
-  return { kind: "ours", lock };
+  return lock === undefined ? { kind: "theirs" } : { kind: "ours", lock };
+}
+
+function damagedInUse(): PenstockError {
+  return new PenstockError(
+    "model_in_use",
+    "The model's files on disk were changed, and something still uses them. Unload it everywhere, then try again.",
+    { retryAfterSeconds: 5 },
+  );
 }
 
 /** The manifest of an entry that passes its check and is what its source has now; undefined when it was removed. */
@@ -101,11 +113,7 @@ async function current(manifest: Manifest, work: Work, inside: Inside): Promise<
   const checked = await checkEntry(inside.shared.layout.entry(work.key), manifest, work);
   if (checked === undefined) {
     if (await drop(work, inside)) return undefined;
-    throw new PenstockError(
-      "model_in_use",
-      "The model's files on disk were changed, and something still uses them. Unload it everywhere, then try again.",
-      { retryAfterSeconds: 5 },
-    );
+    throw damagedInUse();
   }
   if (!(await isOutdated(work.spec, manifest, { ...inside, ...work }))) return checked;
   // Whoever uses the old files may go on, and until then they are what the cache has.

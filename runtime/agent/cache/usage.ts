@@ -8,11 +8,6 @@ import { maxModelIds, readManifest, writeManifest, type Manifest } from "./manif
 import { promote } from "./part.ts";
 import type { SharedDirectory } from "./shared.ts";
 
-interface Use {
-  readonly key: string;
-  readonly spec?: CachedSpec;
-}
-
 /** Who used what, and when. Its methods run under the directory's lock. */
 export class Usage {
   readonly #shared: SharedDirectory;
@@ -30,15 +25,18 @@ export class Usage {
     return this.#clock.tick(this.#catalog.newestMs);
   }
 
+  /** Notes down that an entry is in use, if it is there. */
+  async touch(key: string, spec?: CachedSpec): Promise<void> {
+    const manifest = await readManifest(this.#shared.layout.entry(key));
+    if (manifest !== undefined) await this.note({ key, spec }, manifest);
+  }
+
   /** Notes down a use of an entry, and what its check found. On a full disk it is only kept in mind. */
-  async note({ key, spec }: Use, checked?: Manifest): Promise<Manifest> {
+  async note({ key, spec }: { key: string; spec: CachedSpec | undefined }, checked: Manifest): Promise<Manifest> {
     const directory = this.#shared.layout.entry(key);
-    const recorded = await readManifest(directory);
-    const base = checked ?? recorded;
-    if (base === undefined) throw new Error(`the entry ${key} vanished while it was in use`);
-    // Another agent may have noted its own model meanwhile.
-    const modelIds = withId(recorded?.modelIds ?? base.modelIds, spec?.id);
-    const manifest = { ...base, modelIds, lastUsedMs: await this.now() };
+    // Another agent may have noted its own model since the check began.
+    const recorded = (await readManifest(directory)) ?? checked;
+    const manifest = { ...checked, modelIds: withId(recorded.modelIds, spec?.id), lastUsedMs: await this.now() };
     try {
       await writeManifest(directory, manifest);
     } catch (thrown) {

@@ -2,7 +2,7 @@
 export interface Gpu {
   /** `nvidia-smi`'s number, which follows the PCI bus. CUDA agrees only under `CUDA_DEVICE_ORDER=PCI_BUS_ID`. */
   readonly index: number;
-  /** `GPU-...`: what `CUDA_VISIBLE_DEVICES` takes without any doubt about the order. */
+  /** `GPU-...`: stays the same when a restart changes the index. */
   readonly uuid: string;
   readonly name: string;
   /** 0 when the driver does not say, as on chips that share the memory of their CPU. */

@@ -21,20 +21,20 @@ export interface Demand {
  * The best set of GPUs for `demand`, in ascending order of indices; null when there is none. In this order a set is
  * better when
  * 1. every pair in it has an NVLink,
- * 2. it leaves whole islands of idle NVLinked GPUs whole, or breaks a smaller one,
+ * 2. it begins on fewer and smaller islands of NVLinked GPUs that are idle as a whole,
  * 3. it takes fewer idle GPUs, so that what is in use fills up first,
  * 4. it leaves fewer bytes over,
  * 5. its indices are lower.
  */
 export function bestSet(places: readonly Place[], demand: Demand): number[] | null {
   const islands = idleIslands(places);
-  const fitting = places.filter(({ freeBytes }) => freeBytes >= demand.memoryBytesPerGpu && freeBytes > 0);
+  const fitting = places.filter(({ freeBytes }) => freeBytes >= demand.memoryBytesPerGpu);
   let best: { set: readonly Place[]; score: readonly number[] } | null = null;
   for (const set of sets(fitting, demand.gpuCount)) {
     const apart = connected(set) ? 0 : 1;
     if (apart === 1 && demand.needsNvLink) continue;
     const leftOver = set.reduce((sum, { freeBytes }) => sum + freeBytes - demand.memoryBytesPerGpu, 0);
-    const score = [apart, brokenGpus(islands, set), set.filter(({ idle }) => idle).length, leftOver];
+    const score = [apart, begunGpus(islands, set), set.filter(({ idle }) => idle).length, leftOver];
     // Sets come in the order of their indices, so the first of equals has the lowest.
     if (best === null || isLess(score, best.score)) best = { set, score };
   }
@@ -62,13 +62,10 @@ function idleIslands(places: readonly Place[]): ReadonlySet<number>[] {
   return islands;
 }
 
-/** GPUs in the idle islands that the set takes a part of. */
-function brokenGpus(islands: readonly ReadonlySet<number>[], set: readonly Place[]): number {
+/** GPUs in the idle islands that the set takes something of. */
+function begunGpus(islands: readonly ReadonlySet<number>[], set: readonly Place[]): number {
   return islands
-    .filter((island) => {
-      const taken = set.filter(({ index }) => island.has(index)).length;
-      return taken > 0 && taken < island.size;
-    })
+    .filter((island) => set.some(({ index }) => island.has(index)))
     .reduce((sum, island) => sum + island.size, 0);
 }
 

@@ -21,8 +21,11 @@ export interface GpuReservation extends Disposable {
   readonly modelId: string;
   /** `nvidia-smi` indices, ascending. */
   readonly indices: readonly number[];
-  /** In the same order: what `CUDA_VISIBLE_DEVICES` takes. */
-  readonly uuids: readonly string[];
+  /**
+   * Environment that shows an engine these GPUs and no others. By index, in `nvidia-smi`'s order: vLLM does not start
+   * when it is given UUIDs (github.com/vllm-project/vllm issues 13815 and 41848).
+   */
+  readonly env: Readonly<Record<string, string>>;
   readonly memoryBytesPerGpu: number;
   /**
    * Changes the bytes on each GPU: fewer once an engine sleeps, more before it wakes. Throws `insufficient_gpu_memory`
@@ -73,7 +76,7 @@ export class GpuSlots {
     return {
       modelId,
       indices,
-      uuids: slots.map(({ gpu }) => gpu.uuid),
+      env: { CUDA_DEVICE_ORDER: "PCI_BUS_ID", CUDA_VISIBLE_DEVICES: indices.join(",") },
       get memoryBytesPerGpu() {
         return holding.bytes;
       },
@@ -137,7 +140,7 @@ function resize(slots: readonly Slot[], holding: Holding, bytes: number): void {
   checkWhole("memoryBytesPerGpu", bytes, 0);
   if (slots.some(({ holdings }) => !holdings.has(holding))) throw new Error("This reservation was given back.");
   const short = slots.filter((slot) => freeBytes(slot) + holding.bytes < bytes);
-  if (bytes > holding.bytes && short.length > 0) {
+  if (short.length > 0) {
     throw new PenstockError("insufficient_gpu_memory", growthWords(holding.modelId, bytes, short));
   }
   holding.bytes = bytes;

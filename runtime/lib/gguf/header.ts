@@ -3,11 +3,18 @@ import { openModelFile } from "./open.ts";
 import { GgufFault, GgufReader } from "./reader.ts";
 import { tensorTypes } from "./tensor-types.ts";
 
+/** A tensor of a GGUF file. */
+export interface GgufTensor {
+  /** Sizes with the fastest dimension first: a matrix is [columns, rows]. */
+  readonly shape: readonly number[];
+  /** Its number in `enum ggml_type`. */
+  readonly type: number;
+}
+
 /** What the header of a GGUF file says. */
 export interface GgufHeader {
   readonly version: number;
-  /** Sizes of each tensor by its name, the fastest dimension first: a matrix is [columns, rows]. */
-  readonly tensors: ReadonlyMap<string, readonly number[]>;
+  readonly tensors: ReadonlyMap<string, GgufTensor>;
   /** `general.architecture`, such as `llama`; null in shards after the first, which repeat no metadata. */
   readonly architecture: string | null;
   /** `general.type`: `model`, `adapter`; null in most models. */
@@ -29,7 +36,7 @@ const maxPairs = 1 << 16;
 const maxArrayItems = 1 << 24;
 const maxArrayDepth = 4;
 const maxDimensions = 4; // GGML_MAX_DIMS
-const maxTensorNameBytes = 64; // GGML_MAX_NAME
+const maxTensorNameBytes = 63; // GGML_MAX_NAME, which counts a 0 at the end
 const maxTextBytes = 4096;
 const maxAlignment = 1 << 20;
 
@@ -48,6 +55,7 @@ const scalarBytes = new Map([
   [12, 8],
 ]);
 const u32Type = 4;
+const f32Type = 6;
 const stringType = 8;
 const arrayType = 9;
 
@@ -82,13 +90,13 @@ async function readHeader(reader: GgufReader, fileBytes: number): Promise<GgufHe
   if (version !== 2 && version !== 3) throw new GgufFault(`its version is ${version}, and only 2 and 3 are known`);
   const tensorCount = await reader.u64("number of tensors", maxTensors);
   const { alignment, texts } = await readMetadata(reader);
-  const tensors = new Map<string, readonly number[]>();
+  const tensors = new Map<string, GgufTensor>();
   let dataBytes = 0;
   let parameters = 0;
   for (let index = 0; index < tensorCount; index += 1) {
     const tensor = await readTensor(reader, alignment);
     if (tensors.has(tensor.name)) throw new GgufFault(`it has two tensors with the name ${tensor.name}`);
-    tensors.set(tensor.name, tensor.shape);
+    tensors.set(tensor.name, { shape: tensor.shape, type: tensor.type });
     dataBytes = Math.max(dataBytes, tensor.end);
     parameters += tensor.elements;
   }
@@ -113,6 +121,13 @@ const wantedTexts: ReadonlySet<string> = new Set([
   "general.base_model.0.name",
 ]);
 
+/** Values that llama.cpp reads without a look at their type: another one would end the process. */
+const fixedTypes: ReadonlyMap<string, number> = new Map([
+  ["general.alignment", u32Type],
+  ["adapter.lora.alpha", f32Type],
+  ...[...wantedTexts].map((key) => [key, stringType] as const),
+]);
+
 async function readMetadata(reader: GgufReader): Promise<{ alignment: number; texts: Map<string, string> }> {
   const pairs = await reader.u64("number of metadata pairs", maxPairs);
   let alignment = 32;
@@ -120,8 +135,9 @@ async function readMetadata(reader: GgufReader): Promise<{ alignment: number; te
   for (let pair = 0; pair < pairs; pair += 1) {
     const key = await reader.string("metadata key");
     const type = await reader.u32();
-    if (key === "general.alignment" && type === u32Type) alignment = alignmentOf(await reader.u32());
-    else if (wantedTexts.has(key) && type === stringType) texts.set(key, await reader.string(key, maxTextBytes));
+    if ((fixedTypes.get(key) ?? type) !== type) throw new GgufFault(`its ${key} is of the wrong type`);
+    if (key === "general.alignment") alignment = alignmentOf(await reader.u32());
+    else if (wantedTexts.has(key)) texts.set(key, await reader.string(key, maxTextBytes));
     else await skipValue(reader, { type, depth: 0 });
   }
   return { alignment, texts };
@@ -147,9 +163,8 @@ async function skipValue(reader: GgufReader, { type, depth }: { type: number; de
   for (let item = 0; item < items; item += 1) await skipValue(reader, { type: itemType, depth: depth + 1 });
 }
 
-interface TensorPlace {
+interface TensorPlace extends GgufTensor {
   readonly name: string;
-  readonly shape: readonly number[];
   readonly elements: number;
   /** Where it ends, counted from the start of the data. */
   readonly end: number;
@@ -162,12 +177,13 @@ async function readTensor(reader: GgufReader, alignment: number): Promise<Tensor
   const shape: number[] = [];
   for (let dimension = 0; dimension < dimensions; dimension += 1) shape.push(await reader.u64("tensor dimension"));
   const elements = shape.reduce((product, size) => product * size, 1);
-  const type = tensorTypes.get(await reader.u32());
+  const type = await reader.u32();
+  const packing = tensorTypes.get(type);
   const offset = await reader.u64("tensor offset");
   if (offset % alignment !== 0) throw new GgufFault(`the tensor ${name} is not aligned`);
   // A type that is newer than this table: the engine knows it or refuses it; here only its start can be checked.
-  const bytes = type === undefined ? 1 : Math.ceil(elements / type.blockElements) * type.blockBytes;
+  const bytes = packing === undefined ? 1 : Math.ceil(elements / packing.blockElements) * packing.blockBytes;
   const end = offset + bytes;
-  if (Number.isSafeInteger(end)) return { name, shape, elements, end };
+  if (Number.isSafeInteger(end)) return { name, shape, type, elements, end };
   throw new GgufFault(`the tensor ${name} is impossibly large`);
 }

@@ -126,6 +126,10 @@ export class Connection {
 
   #readHead(current: Current, bytes: number): boolean {
     const seen = this.#headBytes + bytes;
+    // Servers of another protocol send frames, not lines.
+    if (!"HTTP/1.1 ".startsWith(this.#scratch.toString("latin1", 0, Math.min(seen, 9)))) {
+      return this.#refuse({ kind: "unfit", reason: "not_http1" });
+    }
     const end = this.#scratch.subarray(0, seen).indexOf("\r\n\r\n", Math.max(0, this.#headBytes - 3), "latin1");
     this.#headBytes = seen;
     if (end < 0 ? seen >= maxHeadBytes : end > maxHeadBytes)

@@ -121,7 +121,6 @@ export class HashQueue {
   }
 
   async stop(): Promise<void> {
-    console.error("disk pieces", (globalThis as any).nd);
     await this.#worker.terminate();
   }
 
@@ -163,7 +162,7 @@ export class HashQueue {
     const end = Math.min(last, start + blockBytes);
     state.onDisk.delete(start);
     if (end < last) state.onDisk.set(end, last);
-    this.#tell({ kind: "disk", file, start, end }); (globalThis as any).nd = ((globalThis as any).nd ?? 0) + 1;
+    this.#tell({ kind: "disk", file, start, end });
     this.#given.push(() => undefined);
     return this.#passed(state, { start, end });
   }

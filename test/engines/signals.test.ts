@@ -1,0 +1,140 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import type { EngineKind } from "../../runtime/contracts/engine.ts";
+import { engineSignals, type EngineMetrics, type EngineSignal } from "../../runtime/engines/engine.ts";
+import { engines } from "../../runtime/engines/index.ts";
+import { readSignals } from "../../runtime/engines/signals.ts";
+import { repository } from "../support/repository.ts";
+
+interface Page {
+  readonly kind: EngineKind;
+  /** In test/engines/metrics; its first lines say where it is from. */
+  readonly file: string;
+  /** What it says; a signal that is left out is not there. */
+  readonly says: Partial<Record<EngineSignal, number>>;
+  /** Signals that the engine has a name for and this page has not. */
+  readonly missing?: readonly EngineSignal[];
+}
+
+const pages: readonly Page[] = [
+  {
+    kind: "embedded",
+    file: "embedded.txt",
+    says: {
+      running: 0,
+      waiting: 0,
+      kvUsage: 0.00341796875,
+      prefixQueriesTotal: 5,
+      prefixHitsTotal: 0,
+      promptTokensTotal: 5,
+      generationTokensTotal: 2,
+    },
+  },
+  {
+    kind: "llamacpp",
+    file: "llama-server-v0.4.0.txt",
+    says: { running: 0, waiting: 0, prefixHitsTotal: 0, promptTokensTotal: 10, generationTokensTotal: 4 },
+  },
+  {
+    kind: "vllm",
+    file: "vllm-0.22.1.txt",
+    says: {
+      running: 3,
+      waiting: 2,
+      kvUsage: 0.25,
+      prefixQueriesTotal: 1200,
+      prefixHitsTotal: 400,
+      promptTokensTotal: 1300,
+      generationTokensTotal: 900,
+    },
+  },
+  {
+    kind: "vllm",
+    file: "vllm-old-names.txt",
+    says: {
+      running: 3,
+      waiting: 0,
+      kvUsage: 0.5,
+      prefixQueriesTotal: 10,
+      prefixHitsTotal: 4,
+      promptTokensTotal: 11,
+      generationTokensTotal: 7,
+    },
+  },
+  {
+    kind: "triton",
+    file: "triton-tensorrtllm.txt",
+    says: { running: 3, waiting: 2, kvUsage: 0.6 },
+    missing: ["promptTokensTotal", "generationTokensTotal"],
+  },
+  {
+    kind: "triton",
+    file: "triton-vllm.txt",
+    says: { waiting: 4, promptTokensTotal: 10, generationTokensTotal: 16 },
+    missing: ["running", "kvUsage"],
+  },
+  {
+    kind: "trtllm",
+    file: "trtllm-serve.txt",
+    says: {
+      running: 5,
+      waiting: 3,
+      kvUsage: 0.62,
+      prefixQueriesTotal: 640,
+      prefixHitsTotal: 128,
+      promptTokensTotal: 640,
+      generationTokensTotal: 256,
+    },
+  },
+];
+
+const nothing = Object.fromEntries(engineSignals.map((signal) => [signal, null]));
+
+describe("signals of a metrics page", () => {
+  test.each(pages)("$file", ({ kind, file, says, missing = [] }) => {
+    const page = readFileSync(join(repository, "test/engines/metrics", file), "utf8");
+    expect(readSignals(engines[kind].metrics, page)).toEqual({ values: { ...nothing, ...says }, missing });
+  });
+
+  test("every kind of engine has a page", () => {
+    expect(new Set(pages.map(({ kind }) => kind))).toEqual(new Set(Object.keys(engines)));
+  });
+
+  test("what is not there is null and missing, never 0", () => {
+    const { values, missing } = readSignals(engines.vllm.metrics, "");
+    expect(values).toEqual(nothing);
+    expect(missing).toEqual(engineSignals);
+  });
+});
+
+describe("reading", () => {
+  const metrics: EngineMetrics = {
+    call: { method: "GET", path: "/metrics" },
+    names: {
+      running: [{ name: "new" }, { name: "old" }],
+      waiting: [{ name: "typed", labels: { type: "waiting" } }],
+      kvUsage: [],
+      prefixQueriesTotal: [],
+      prefixHitsTotal: [],
+      promptTokensTotal: [],
+      generationTokensTotal: [],
+    },
+  };
+  const { values } = { values: (page: string) => readSignals(metrics, page).values };
+
+  test.each([
+    ["a new name wins over an old one", "old 1\nnew 2", { running: 2 }],
+    ["an old name stands in", "old 1", { running: 1 }],
+    ["a new name that is 0 still wins", "old 1\nnew 0", { running: 0 }],
+    ["series are added up", 'new{a="1"} 1\nnew{a="2"} 2.5', { running: 3.5 }],
+    ["labels choose", 'typed{type="active"} 5\ntyped{model="a",type="waiting"} 3', { waiting: 3 }],
+    ["a label may hold a brace, a quote and a comma", 'typed{m="a}\\",b",type="waiting"} 3', { waiting: 3 }],
+    ["a time stamp may follow", "new 4 1700000000000", { running: 4 }],
+    ["comments and longer names are others", "# new 9\nnewer 9\nnew_total 9", {}],
+    ["what is no number is not there", "new NaN\ntyped{} +Inf", {}],
+    ["carriage returns are of no account", "new 1\r\n", { running: 1 }],
+  ])("%s", (_title, page, says) => {
+    expect(values(page)).toEqual({ ...nothing, ...says });
+  });
+});
