@@ -9,7 +9,7 @@ import { block, hang, idsIn, Models, remote, touch } from "./cache-models.ts";
 
 const hour = 3_600_000;
 const year = 365 * 24 * hour;
-const limits = { rangeBytes: block, connections: 2, retryBaseMs: 1, retryMaxMs: 5, attempts: 2, noteEveryMs: 0 };
+const limits = { rangeBytes: block, connections: 1, retryBaseMs: 1, retryMaxMs: 5, attempts: 2, noteEveryMs: 0 };
 
 let models: Models;
 let server: RangeServer;

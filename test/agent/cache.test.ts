@@ -452,15 +452,19 @@ describe("the directory", () => {
   it.each(["../../etc/passwd", "/etc/passwd", "a\0b", "x".repeat(400)])(
     "keeps the id %j out of every path",
     async (id) => {
-      const cache = await openCache();
-      const before = await readdir(join(directory, ".."));
+      const root = join(directory, "deep/down");
+      const cache = await ModelCache.open(root, {}, { limits });
       const { entryPath } = await ensureOnce(cache, { ...hashed(), id });
       await cache.pin({ ...hashed(), id });
-      expect(entryPath).toBe(join(directory, keyOf(hashed()), "files/m.gguf"));
-      expect(await names()).toEqual([keyOf(hashed())]);
-      expect(await readdir(join(directory, ".penstock/pins"))).toEqual([keyOf(hashed())]);
-      expect((await readdir(join(directory, ".."))).filter((name) => !before.includes(name))).toEqual([]);
-      expect((await openCache()).list()[0]?.modelIds).toEqual([id]);
+      expect(entryPath).toBe(join(root, keyOf(hashed()), "files/m.gguf"));
+      expect(await readdir(join(root, ".penstock/pins"))).toEqual([keyOf(hashed())]);
+      const files = (await readdir(directory, { recursive: true, withFileTypes: true })).filter((entry) =>
+        entry.isFile(),
+      );
+      expect(files.map(({ name }) => name).toSorted()).toEqual(
+        ["clock.json", "lock", "m.gguf", "manifest.json", keyOf(hashed()), keyOf(hashed())].toSorted(),
+      );
+      expect((await ModelCache.open(root)).list()[0]?.modelIds).toEqual([id]);
     },
   );
 

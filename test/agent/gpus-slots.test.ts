@@ -206,14 +206,6 @@ test.for([
   expect(() => slots.reserve({ modelId: "m", gpuCount, memoryBytesPerGpu, needsNvLink: false })).toThrow(RangeError);
 });
 
-test("an engine is shown its GPUs by index in the order of the bus, which every engine understands", () => {
-  const slots = new GpuSlots(node(four, [[1, 3]]));
-  expect(slots.reserve(request("2x70!")).env).toEqual({
-    CUDA_DEVICE_ORDER: "PCI_BUS_ID",
-    CUDA_VISIBLE_DEVICES: "1,3",
-  });
-});
-
 test("sizes are rounded up where they are needed and down where they are free", () => {
   const slots = new GpuSlots(node([80]));
   const words = refusal(slots, { ...request("1x80"), memoryBytesPerGpu: 80 * gib + 1 });

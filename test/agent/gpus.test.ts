@@ -88,6 +88,11 @@ test("an nvidia-smi that cannot be run is an error, not a machine without GPUs",
   });
 });
 
+test("an nvidia-smi for which the system has no room is an error like any other", async () => {
+  const tool = { command: "/bin/true", env: { HUGE: "x".repeat(4 * mib) }, timeoutMs: 5_000 };
+  await expect(discoverGpus(tool)).rejects.toMatchObject({ missing: false, message: expect.stringContaining("E2BIG") });
+});
+
 test("a damaged info ROM, which clouds have, hides no GPU", async () => {
   await using folder = await temporaryFolder();
   const fake = await FakeNvidiaSmi.of("a10g", folder.path);
@@ -97,10 +102,10 @@ test("a damaged info ROM, which clouds have, hides no GPU", async () => {
 
 test("an nvidia-smi that hangs is killed at its time-out", async () => {
   await using folder = await temporaryFolder();
-  const fake = await FakeNvidiaSmi.of("a10g", folder.path, 300);
+  const fake = await FakeNvidiaSmi.of("a10g", folder.path, 1_000);
   await fake.does(`echo $$ > "${folder.path}/pid"; exec sleep 600`);
   const error = await discoverGpus(fake.tool).catch((thrown: unknown) => thrown);
-  expect(error).toMatchObject({ message: expect.stringContaining("gave no answer for 0.3 s") });
+  expect(error).toMatchObject({ message: expect.stringContaining("gave no answer for 1 s") });
   await (error instanceof GpuToolError ? error.gone : undefined);
   expect(alive(Number(await readFile(`${folder.path}/pid`, "utf8")))).toBe(false);
 });
@@ -161,12 +166,13 @@ test("the matrix of an older tool, with named cards and no colours, is read too"
   );
 });
 
+/** A sampler to be started; each of its calls may take `timeoutMs`. */
 async function sampling(machine: Machine, folder: string, timeoutMs = 20_000) {
-  const fake = await FakeNvidiaSmi.of(machine, folder, timeoutMs);
+  const fake = await FakeNvidiaSmi.of(machine, folder);
   const slots = new GpuSlots((await discoverGpus(fake.tool)).gpus);
   const warn = vi.fn<Logger["warn"]>();
   const log = Object.assign(createLog("test", "silent"), { warn });
-  const start = () => new GpuSampler({ slots, tool: fake.tool, intervalMs: 20, log });
+  const start = () => new GpuSampler({ slots, tool: { ...fake.tool, timeoutMs }, intervalMs: 20, log });
   return { fake, slots, start, warn };
 }
 

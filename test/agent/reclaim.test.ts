@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { expect, test, vi } from "vitest";
 import { reclaimNotices, type ReclaimSource } from "../../runtime/agent/reclaim/index.ts";
 import type { ReclaimNotice, ReclaimOptions } from "../../runtime/agent/reclaim/notices.ts";
+import { deliverOnce } from "../../runtime/agent/reclaim/poll.ts";
 import { createLog, type Logger } from "../../runtime/lib/log.ts";
 import { AwsMetadata, AzureMetadata, type AzureEvent } from "../fakes/instance-metadata.ts";
 
@@ -160,6 +161,23 @@ test.for(["aws", "azure"] as const)("%s: stopping does not wait for an answer", 
     await expect.poll(() => service.requests.length).toBe(1);
   }
   expect(performance.now() - started).toBeLessThan(10_000);
+});
+
+test("the notices that are remembered are few, the newest, and each is delivered once", () => {
+  const notice: ReclaimNotice = {
+    cloud: "azure",
+    kind: "rebalance",
+    deadline: null,
+    detail: "",
+    acknowledge: () => Promise.resolve(),
+  };
+  let count = 0;
+  const deliver = deliverOnce(() => (count += 1));
+  for (let id = 0; id < 1_000; id++) deliver(`event ${id}`, notice);
+  for (let id = 901; id < 1_000; id++) deliver(`event ${id}`, notice);
+  expect(count).toBe(1_000);
+  deliver("event 0", notice);
+  expect(count).toBe(1_001);
 });
 
 function eviction(change: Partial<AzureEvent> = {}): AzureEvent {

@@ -12,6 +12,7 @@ import { Crc64, crc64TableBytes, crc64Text } from "../../runtime/agent/downloads
 import { DirectEngine } from "../../runtime/agent/downloads/direct/engine.ts";
 import { createSource } from "../../runtime/agent/sources/index.ts";
 import type { Algorithm, Checksum } from "../../runtime/agent/sources/source.ts";
+import { makeCertificate } from "../fakes/range-server-tls.ts";
 
 const help = `Measures downloads from an nginx on this machine, in alternating rounds; the medians are printed.
 
@@ -159,11 +160,7 @@ interface Server extends AsyncDisposable {
 
 async function startNginx(folder: string, root: string): Promise<Server> {
   const [plain, tls] = [await freePort(), await freePort()];
-  const [caPath, keyPath] = [join(folder, "ca.pem"), join(folder, "key.pem")];
-  await run("openssl", [
-    ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"],
-    ...["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", keyPath, "-out", caPath],
-  ]);
+  const { certPath: caPath, keyPath } = makeCertificate(folder);
   const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(
     (kind) => `${kind}_temp_path ${folder}/${kind};`,
   );
@@ -208,19 +205,19 @@ async function freePort(): Promise<number> {
 
 async function listening(port: number): Promise<void> {
   for (let tries = 0; tries < 200; tries += 1) {
-    const open = await new Promise<boolean>((resolve) => {
+    const listens = await new Promise<boolean>((resolve) => {
       const socket = connect(port, "127.0.0.1", () => resolve(true)).on("error", () => resolve(false));
       socket.on("connect", () => socket.destroy());
     });
-    if (open) return;
+    if (listens) return;
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
   throw new Error("nginx does not listen");
 }
 
-function has(tool: string): boolean {
+function has(command: string): boolean {
   try {
-    execFileSync("bash", ["-c", `command -v ${tool}`], { stdio: "ignore" });
+    execFileSync("bash", ["-c", `command -v ${command}`], { stdio: "ignore" });
     return true;
   } catch {
     return false;

@@ -1,16 +1,11 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
-import { performance } from "node:perf_hooks";
 import { parseArgs, promisify } from "node:util";
-import { freePorts } from "../../runtime/agent/supervisor/ports.ts";
-import { startEngine } from "../../runtime/agent/supervisor/start.ts";
-import { engineSpec } from "../../runtime/contracts/engine.ts";
-import { engineOf } from "../../runtime/engines/index.ts";
-import { createLog } from "../../runtime/lib/log.ts";
 import { temporaryFolder } from "../support/folders.ts";
-import { stackFile, startPenstock, type RunningStart } from "../support/penstock.ts";
-import { demoModel, repository } from "../support/repository.ts";
+import { residentMB, stackFile, startPenstock, type RunningStart } from "../support/penstock.ts";
+import { repository } from "../support/repository.ts";
+import { engineByHand } from "./engine-by-hand.ts";
+import { printFigures, repeat, seconds, type Figure } from "./figures.ts";
 
 const help = `Measures how long Penstock takes to serve the demo model, and what it keeps in memory.
 
@@ -29,27 +24,6 @@ const { values } = parseArgs({
   },
   allowNegative: true,
 });
-
-/** One line of the table. */
-interface Figure {
-  readonly what: string;
-  readonly value: number;
-  readonly unit: "s" | "MB";
-  /** What it must stay under on 2 cores; null for a figure that is only there to compare with. */
-  readonly target: number | null;
-}
-
-const seconds = (since: number): number => (performance.now() - since) / 1_000;
-
-function median(numbers: readonly number[]): number {
-  return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
-}
-
-async function repeat(sample: () => Promise<number>): Promise<number> {
-  const results: number[] = [];
-  for (let run = 0; run < Number(values.runs); run += 1) results.push(await sample());
-  return median(results);
-}
 
 /** Seconds from a request to its first streamed token. */
 async function firstToken({ url, key }: Pick<RunningStart, "url" | "key">, model: string): Promise<number> {
@@ -106,59 +80,42 @@ async function remoteToToken(): Promise<number> {
   return await firstToken(penstock, "demo");
 }
 
-/** Starting the engine by hand until it is ready, to compare the agent's load with. */
-async function engineByHand(): Promise<number> {
-  const ports = await freePorts();
-  await using folder = await temporaryFolder();
-  const spec = engineSpec.parse({ kind: "embedded" });
-  const described = engineOf(spec);
-  const launch = described.launch(spec, {
-    command: described.command,
-    version: null,
-    modelPath: demoModel,
-    servedName: "demo",
-    ports,
-    adapters: {},
-    gpus: [],
-    workDirectory: folder.path,
-    compileCacheDirectory: folder.path,
-    group: null,
-    logLevel: "silent",
-  });
-  const started = performance.now();
-  const { signal } = new AbortController();
-  const log = createLog("bench", "silent");
-  const engine = await startEngine({
-    launch,
-    ports,
-    workDirectory: folder.path,
-    env: { PATH: process.env["PATH"] ?? "" },
-    readyTimeoutMs: 60_000,
-    signal,
-    log,
-  });
-  const elapsed = seconds(started);
-  await engine.stop(5_000);
-  return elapsed;
-}
-
 /** Resident memory of the process that is gateway and agent, after it served some requests. */
 async function resident(): Promise<number> {
   await using penstock = await startPenstock();
   for (let request = 0; request < 20; request += 1) await firstToken(penstock, "penstock-demo");
   const { main } = await penstock.pids();
-  const status = await readFile(`/proc/${main}/status`, "utf8");
-  return (Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1_024) / 1e6;
+  return residentMB(main);
 }
 
 async function measure(): Promise<Figure[]> {
   await using home = await temporaryFolder();
   await warmStart(home.path);
   const figures: Figure[] = [
-    { what: "engine by hand to ready", value: await repeat(engineByHand), unit: "s", target: null },
-    { what: "warm `npm start` to ready", value: await repeat(() => warmStart(home.path)), unit: "s", target: 2 },
-    { what: "REMOTE, request to first token", value: await repeat(remoteToToken), unit: "s", target: 2 },
-    { what: "gateway and agent, resident", value: await repeat(resident), unit: "MB", target: 200 },
+    {
+      what: "engine by hand to ready",
+      value: await repeat(Number(values.runs), engineByHand),
+      unit: "s",
+      target: null,
+    },
+    {
+      what: "warm `npm start` to ready",
+      value: await repeat(Number(values.runs), () => warmStart(home.path)),
+      unit: "s",
+      target: 2,
+    },
+    {
+      what: "REMOTE, request to first token",
+      value: await repeat(Number(values.runs), remoteToToken),
+      unit: "s",
+      target: 2,
+    },
+    {
+      what: "gateway and agent, resident",
+      value: await repeat(Number(values.runs), resident),
+      unit: "MB",
+      target: 200,
+    },
   ];
   if (values.fresh) {
     figures.push({
@@ -172,13 +129,4 @@ async function measure(): Promise<Figure[]> {
 }
 
 if (values.help) process.stdout.write(help);
-else {
-  const figures = await measure();
-  if (values.json) process.stdout.write(`${JSON.stringify(figures, null, 2)}\n`);
-  else {
-    for (const { what, value, unit, target } of figures) {
-      const goal = target === null ? "" : `  target ${target} ${unit}: ${value < target ? "met" : "MISSED"}`;
-      process.stdout.write(`${what.padEnd(44)} ${value.toFixed(unit === "s" ? 2 : 0).padStart(7)} ${unit}${goal}\n`);
-    }
-  }
-}
+else printFigures(await measure(), values.json);

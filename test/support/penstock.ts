@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import OpenAI from "openai";
 import { z } from "zod";
@@ -125,4 +125,10 @@ export async function stackFile(folder: string, replace: Readonly<Record<string,
   // JSON is YAML.
   await writeFile(path, JSON.stringify({ config: { "penstock:stack": stack } }));
   return path;
+}
+
+/** Resident memory of a process in MB (1e6 bytes). */
+export async function residentMB(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8");
+  return (Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1_024) / 1e6;
 }

@@ -153,14 +153,14 @@ async function transferAll(job: Job, { files, missing }: Plan, direct: DirectTra
     resume,
     noteEveryMs: limits.noteEveryMs,
   });
+  const onBytes = (bytes: number): void => {
+    meter.add(bytes);
+    width.add(bytes);
+  };
   await inParallel(missing, {
     width,
     signal: job.signal,
     run: async (range, signal) => {
-      const onBytes = (bytes: number): void => {
-        meter.add(bytes);
-        width.add(bytes);
-      };
       const start = await direct.transfer(range, { signal, onBytes });
       const part = parts.of(range.file);
       if (start < range.end) await transferRange({ ...range, start }, { ...job, part, signal, onBytes });

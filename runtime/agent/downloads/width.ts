@@ -59,6 +59,8 @@ export class Width implements Disposable {
     const speed = this.#bytes / (now - this.#since);
     this.#bytes = 0;
     this.#since = now;
+    // Nothing to judge by: threads start, a server thinks, a network is down.
+    if (speed === 0) return;
     if (this.#steady) this.#judge(speed);
     else this.#steady = true;
   }

@@ -19,13 +19,11 @@ export interface GpuRequest {
 /** GPU memory that is set aside until it is disposed of, which may be done more than once. */
 export interface GpuReservation extends Disposable {
   readonly modelId: string;
-  /** `nvidia-smi` indices, ascending. */
-  readonly indices: readonly number[];
   /**
-   * Environment that shows an engine these GPUs and no others. By index, in `nvidia-smi`'s order: vLLM does not start
-   * when it is given UUIDs (github.com/vllm-project/vllm issues 13815 and 41848).
+   * `nvidia-smi` indices, ascending. Engines get these and not UUIDs, with which vLLM does not start
+   * (github.com/vllm-project/vllm issues 13815 and 41848).
    */
-  readonly env: Readonly<Record<string, string>>;
+  readonly indices: readonly number[];
   readonly memoryBytesPerGpu: number;
   /**
    * Changes the bytes on each GPU: fewer once an engine sleeps, more before it wakes. Throws `insufficient_gpu_memory`
@@ -76,7 +74,6 @@ export class GpuSlots {
     return {
       modelId,
       indices,
-      env: { CUDA_DEVICE_ORDER: "PCI_BUS_ID", CUDA_VISIBLE_DEVICES: indices.join(",") },
       get memoryBytesPerGpu() {
         return holding.bytes;
       },

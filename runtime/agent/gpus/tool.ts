@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 
 /** How `nvidia-smi` is run. */
 export interface GpuTool {
@@ -39,31 +39,30 @@ const maxOutputBytes = 256 * 1024;
  * Runs the tool. Throws `GpuToolError` when it cannot be started, takes too long, prints too much, or `signal` aborts.
  */
 export async function runTool(tool: GpuTool, argv: readonly string[], signal?: AbortSignal): Promise<ToolOutput> {
-  const child = spawn(tool.command, argv, { env: tool.env, stdio: ["ignore", "pipe", "pipe"] });
+  const child = start(tool, argv);
   const { promise, resolve, reject } = Promise.withResolvers<ToolOutput>();
   const { promise: gone, resolve: isGone } = Promise.withResolvers<void>();
   const output = { stdout: "", stderr: "" };
   const giveUp = (reason: string): void => {
     child.kill("SIGKILL");
     // Whoever still holds the other end of the pipes must not keep the agent waiting.
-    child.stdout.destroy();
-    child.stderr.destroy();
+    child.stdout?.destroy();
+    child.stderr?.destroy();
     reject(new GpuToolError(`${tool.command} ${reason}.`, { gone }));
   };
   const timer = setTimeout(() => giveUp(`gave no answer for ${tool.timeoutMs / 1_000} s`), tool.timeoutMs);
   const stop = (): void => giveUp("was stopped");
   signal?.addEventListener("abort", stop);
   for (const name of ["stdout", "stderr"] as const) {
-    child[name].setEncoding("utf8").on("data", (text: string) => {
+    // Without a free file descriptor there are no pipes, and the error event follows.
+    child[name]?.setEncoding("utf8").on("data", (text: string) => {
       output[name] += text;
       if (output[name].length > maxOutputBytes) giveUp(`printed more than ${maxOutputBytes} bytes`);
     });
   }
   child.once("error", (error: NodeJS.ErrnoException) => {
     isGone();
-    const missing = error.code === "ENOENT";
-    const reason = missing ? "is not installed" : `cannot be started: ${error.message}`;
-    reject(new GpuToolError(`${tool.command} ${reason}.`, { missing, cause: error }));
+    reject(notStarted(tool, error));
   });
   child.once("exit", () => isGone());
   child.once("close", (exitCode) => resolve({ exitCode, ...output }));
@@ -73,4 +72,20 @@ export async function runTool(tool: GpuTool, argv: readonly string[], signal?: A
     clearTimeout(timer);
     signal?.removeEventListener("abort", stop);
   }
+}
+
+function start(tool: GpuTool, argv: readonly string[]): ChildProcess {
+  try {
+    return spawn(tool.command, argv, { env: tool.env, stdio: ["ignore", "pipe", "pipe"] });
+  } catch (thrown) {
+    // Some failures of the system, such as no memory for a process, are thrown instead of emitted.
+    throw notStarted(tool, thrown);
+  }
+}
+
+function notStarted(tool: GpuTool, cause: unknown): GpuToolError {
+  const missing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
+  const why = cause instanceof Error ? cause.message : String(cause);
+  const reason = missing ? "is not installed" : `cannot be started: ${why}`;
+  return new GpuToolError(`${tool.command} ${reason}.`, { missing, cause });
 }

@@ -1,7 +1,9 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { ModelCache } from "../../../runtime/agent/cache/cache.ts";
+import { download, type DownloadLimits } from "../../../runtime/agent/downloads/download.ts";
+import { createSource } from "../../../runtime/agent/sources/index.ts";
 import { patternedBytes } from "../../fakes/range-server.ts";
 import { temporaryFolder } from "../../support/folders.ts";
 import { gguf } from "../../support/gguf-bytes.ts";
@@ -10,13 +12,47 @@ import type { Store } from "../sources.contract.ts";
 import type { StoreServer } from "./servers.ts";
 
 const MiB = 2 ** 20;
-const limits = { rangeBytes: 128 * 1024, connections: 4, attempts: 2, retryBaseMs: 1, retryMaxMs: 5 };
+const bounds = { rangeBytes: 128 * 1024, connections: 4, attempts: 2, retryBaseMs: 1, retryMaxMs: 5 };
 const model = gguf({ data: patternedBytes(4 * MiB) });
 
 /** What the agent's cache must do with a model of any store. `folders` is why a store has none. */
 export function ensureContract(server: () => StoreServer, { folders }: { folders?: string | undefined } = {}): void {
+  describe.each([
+    ["plain sockets", 0],
+    ["its source's own client", Infinity],
+  ])("by %s", (_, directFromBytes) => {
+    waysContract(server, { folders, open: (store) => openCache(store, { ...bounds, directFromBytes }) });
+  });
+
+  it.skipIf(process.platform !== "linux")("has a plain request for a model, which the server takes", async () => {
+    await using folder = await temporaryFolder();
+    await using store = await server().open();
+    await store.put("llama/m.gguf", model);
+    const source = createSource(store.uri("llama/m.gguf"), store.options);
+    const signal = new AbortController().signal;
+    const fallbacks: string[] = [];
+    await download({
+      source,
+      files: await source.list(signal),
+      directory: join(folder.path, "out"),
+      limits: { ...bounds, directFromBytes: 0 },
+      onProgress: () => undefined,
+      onFallback: (_, reason) => void fallbacks.push(reason),
+      signal,
+    });
+    expect(fallbacks).toEqual([]);
+    expect((await readFile(join(folder.path, "out/m.gguf"))).equals(model)).toBe(true);
+  });
+}
+
+interface Way {
+  readonly folders: string | undefined;
+  readonly open: (store: Store) => Promise<StoreCache>;
+}
+
+function waysContract(server: () => StoreServer, { folders, open }: Way): void {
   it("fetches a model, and has it when the store refuses", async () => {
-    await using cache = await openCache(await server().open());
+    await using cache = await open(await server().open());
     await cache.store.put("llama/m.gguf", model);
     const first = await cache.ensure("llama/m.gguf", "gguf");
     expect(first.fromCache).toBe(false);
@@ -26,7 +62,7 @@ export function ensureContract(server: () => StoreServer, { folders }: { folders
   });
 
   it("fetches all shards of a model", async () => {
-    await using cache = await openCache(await server().open());
+    await using cache = await open(await server().open());
     const shards = new Map(
       [1, 2, 3].map((n) => [`big-0000${n}-of-00003.gguf`, gguf({ data: patternedBytes(n * 400_000, n) })]),
     );
@@ -38,7 +74,7 @@ export function ensureContract(server: () => StoreServer, { folders }: { folders
 
   it("fetches a repository: weights in shards, their index, tokenizer and configuration", async (context) => {
     context.skip(folders !== undefined, folders);
-    await using cache = await openCache(await server().open());
+    await using cache = await open(await server().open());
     const wanted = new Map([
       ["config.json", Buffer.from('{"model_type":"llama"}')],
       ["tokenizer.json", patternedBytes(300_000)],
@@ -57,7 +93,7 @@ export function ensureContract(server: () => StoreServer, { folders }: { folders
 
   it("asks only for what is missing after a download that was cut", async () => {
     await using way = await proxy(server().url);
-    await using cache = await openCache(await server().open(way.url));
+    await using cache = await open(await server().open(way.url));
     await cache.store.put("m.gguf", model);
     way.cutAfter(model.length / 2);
     await expect(cache.ensure("m.gguf", "gguf")).rejects.toMatchObject({ code: "source_failed" });
@@ -71,7 +107,7 @@ export function ensureContract(server: () => StoreServer, { folders }: { folders
   });
 
   it("says source_not_found and source_denied, and leaves nothing behind", async () => {
-    await using cache = await openCache(await server().open());
+    await using cache = await open(await server().open());
     await expect(cache.ensure("absent/m.gguf", "gguf")).rejects.toMatchObject({ code: "source_not_found" });
     await cache.store.put("llama/m.gguf", model);
     await cache.store.deny();
@@ -96,7 +132,7 @@ interface StoreCache extends AsyncDisposable {
   ensure(path: string, format: "gguf" | "safetensors"): Promise<Ensured>;
 }
 
-async function openCache(store: Store): Promise<StoreCache> {
+async function openCache(store: Store, limits: Partial<DownloadLimits>): Promise<StoreCache> {
   const folder = await temporaryFolder();
   return {
     store,

@@ -87,6 +87,8 @@ export async function respond(c: Context<NodeEnv>, engine: SimEngine, request: A
     });
     state.answer = begun.answer;
     aborts.push(() => begun.abort());
+    // The client may have left while the request was on its way to the queue.
+    if (outgoing.destroyed) begun.abort();
     const reason = await promise;
     if (request.stream) flush(index, reason);
     parts[index] = { answer: begun.answer, start: 0, end: state.produced, reason };

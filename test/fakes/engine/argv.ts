@@ -7,6 +7,16 @@ export type Arity = "switch" | "value" | "values";
 /** The flags of a program that the simulator knows, with their names as they are typed. */
 export type FlagTable = Readonly<Record<string, Arity>>;
 
+/** A flag table from rows of flags with a space between. */
+export function flagTable(rows: {
+  readonly switches: readonly string[];
+  readonly values: readonly string[];
+}): FlagTable {
+  const entries = (lines: readonly string[], arity: Arity): [string, Arity][] =>
+    lines.flatMap((line) => line.split(" ")).map((flag) => [flag, arity]);
+  return Object.fromEntries([...entries(rows.switches, "switch"), ...entries(rows.values, "value")]);
+}
+
 /** A command line, read. */
 export interface ParsedArguments {
   readonly positionals: readonly string[];
@@ -65,13 +75,15 @@ export function parseArguments(argv: readonly string[], grammar: Grammar): Parse
 export function readHelp(folder: string, program: string): ReadonlySet<string> | null {
   let names: string[];
   try {
-    names = readdirSync(folder).filter((name) => name.startsWith(program));
+    names = readdirSync(folder).filter((name) => name.startsWith(`${program}-`));
   } catch {
     return null;
   }
   if (names.length === 0) return null;
-  const text = names.map((name) => readFileSync(join(folder, name), "utf8")).join("\n");
-  return new Set([...text.matchAll(/(?<![\w-])--?[a-zA-Z][\w.-]*/g)].map(([flag]) => flag));
+  const lines = names.flatMap((name) => readFileSync(join(folder, name), "utf8").split("\n"));
+  // A line of flags begins with one; what follows two spaces says what they do.
+  const flags = lines.filter((line) => /^\s*-/.test(line)).map((line) => line.trim().replace(/(?<!,) {2,}\w.*$/, ""));
+  return new Set(flags.flatMap((line) => line.match(/(?<![\w-])--?[a-zA-Z][\w-]*/g) ?? []));
 }
 
 function nameOf(typed: string, grammar: Grammar): string {

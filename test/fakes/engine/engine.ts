@@ -234,8 +234,11 @@ export class SimEngine {
   async begin(work: AnswerWork, listener: AnswerListener): Promise<{ answer: Answer; abort(): void }> {
     const answer = this.#answer(work);
     const arrivedMs = performance.now();
-    const front = this.host.clock.speed === 0 ? 0 : overhead.requestMs;
-    if (front > 0) await waitOn(this.host.clock, front);
+    const { clock } = this.host;
+    if (clock.speed > 0) {
+      await waitOn(clock, overhead.requestMs);
+      this.assertServing();
+    }
     const timing = { firstMs: 0, lastMs: 0 };
     const sequence = this.#loop.submit({
       prompt: work.prompt,
@@ -255,7 +258,8 @@ export class SimEngine {
       onEnd: (reason) => {
         this.finished[reason] += 1;
         this.seconds.wholeRequest.observe(this.#simulatedSeconds(arrivedMs));
-        listener.onEnd(reason);
+        if (clock.speed === 0 || reason === "abort") listener.onEnd(reason);
+        else void waitOn(clock, overhead.outputTokenMs * answer.tokens).then(() => listener.onEnd(reason));
       },
     });
     return { answer, abort: () => this.#abort(sequence) };

@@ -131,8 +131,8 @@ async function main(): Promise<void> {
   if (given.get("--as") === "ray") return ray(rest);
   const sim = simFlagsOf(given);
   const settings = ownSettings(given);
-  if (rest.includes("--version")) {
-    const persona = personas[sim.persona];
+  const persona = personas[sim.persona];
+  if (rest.includes(persona.versionFlag)) {
     const named = sim.config === undefined ? {} : findSettings("", sim.config).settings;
     const version = settings.wrong_version ?? named.wrong_version ?? persona.defaultVersion;
     process[persona.versionOn].write(`${persona.versionLine(version)}\n`);

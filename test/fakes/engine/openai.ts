@@ -21,6 +21,10 @@ export interface OpenAiOptions {
   readonly forceUsage: boolean;
   /** `chat`: completions tell log-probabilities in the shape of chats, as llama-server does. */
   readonly logprobs: "openai" | "chat" | "refused";
+  /** `max_tokens` of a request that has none; null is as many as there is room for. */
+  readonly defaultTokens: { readonly completion: number | null; readonly chat: number | null };
+  /** Which endpoints there are. */
+  readonly task: "generate" | "embed" | "any";
 }
 
 /** Largest body: a prompt of some millions of tokens. */
@@ -34,9 +38,11 @@ const extras = z.looseObject({
 
 /** Adds completions, chat and embeddings to a server. */
 export function addOpenAi(app: Hono<NodeEnv>, engine: SimEngine, options: OpenAiOptions): void {
-  app.post("/v1/completions", (c) => completions(c, engine, options));
-  app.post("/v1/chat/completions", (c) => chat(c, engine, options));
-  app.post("/v1/embeddings", (c) => embeddings(c, engine));
+  if (options.task !== "embed") {
+    app.post("/v1/completions", (c) => completions(c, engine, options));
+    app.post("/v1/chat/completions", (c) => chat(c, engine, options));
+  }
+  if (options.task !== "generate") app.post("/v1/embeddings", (c) => embeddings(c, engine));
 }
 
 /** The JSON body of a request by a schema. Throws vLLM's 400. */
@@ -64,7 +70,7 @@ async function completions(c: Context<NodeEnv>, engine: SimEngine, options: Open
   const choices = request.n ?? 1;
   const works = prompts.flatMap((prompt) =>
     Array.from({ length: choices }, (_, choice): AnswerWork => {
-      return { ...lengths(request, request.max_tokens ?? 16), served, prompt, choice };
+      return { ...lengths(request, request.max_tokens ?? options.defaultTokens.completion), served, prompt, choice };
     }),
   );
   return await respond(c, engine, {
@@ -84,7 +90,7 @@ async function chat(c: Context<NodeEnv>, engine: SimEngine, options: OpenAiOptio
   const request = await readJson(c, chatCompletionRequest.and(extras));
   const served = engine.find(request.model);
   const prompt = renderChat(request.messages);
-  const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? null;
+  const maxTokens = request.max_completion_tokens ?? request.max_tokens ?? options.defaultTokens.chat;
   const works = Array.from({ length: request.n ?? 1 }, (_, choice): AnswerWork => {
     return { ...lengths(request, maxTokens), served, prompt, choice };
   });

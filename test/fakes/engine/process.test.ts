@@ -69,10 +69,10 @@ describe("vLLM's command line", () => {
   });
 
   test.each([
-    [["--as", "vllm", "--version"], {}, "0.18.0\n"],
+    [["--as", "vllm", "--version"], {}, "0.22.1\n"],
     [["--as", "vllm", "--sim-version", "0.9.1", "--version"], {}, "0.9.1\n"],
     [["--as", "vllm", "--version"], { PENSTOCK_SIM_FAULTS: '{"wrong_version":"0.1.0"}' }, "0.1.0\n"],
-    [["--as", "trtllm", "--version"], {}, "[TensorRT-LLM] TensorRT LLM version: 1.2.0\n"],
+    [["--as", "trtllm", "--help"], {}, "[TensorRT-LLM] TensorRT LLM version: 1.3.0\n"],
     [["--as", "llamacpp", "--version"], {}, "version: 0.4.0 (1f2e3d4c)"],
     [["--as", "ray", "start", "--head", "--port=6379"], {}, "Ray runtime started."],
   ])("%j with %j prints its line", async (argv, env, line) => {
@@ -314,12 +314,12 @@ describe("other engines", () => {
       'backend: "vllm"\nparameters { key: "REPORT_CUSTOM_METRICS" value { string_value: "yes" } }',
     );
     await writeFile(join(folder.path, "m", "1", "model.json"), JSON.stringify({ model: "/models/weights" }));
-    const [api, admin, metrics] = [await freePort(), await freePort(), await freePort()];
+    const [api, admin] = [await freePort(), await freePort()];
     const url = `http://127.0.0.1:${api}`;
     const control = `http://127.0.0.1:${admin}`;
     const flags =
       `--as triton --tokenizer /models/weights --host 127.0.0.1 --openai-port ${api} --enable-kserve-frontends ` +
-      `--kserve-http-port ${admin} --model-control-mode explicit --metrics-port ${metrics} --model-repository`;
+      `--kserve-http-port ${admin} --model-control-mode explicit --model-repository`;
     await using _engine = spawnSimulator([...flags.split(" "), folder.path]);
     await untilReady(control, "/v2/health/ready");
     await untilReady(url, "/health/ready");
@@ -331,7 +331,7 @@ describe("other engines", () => {
     expect(await index.json()).toEqual([{ name: "m", version: "1", state: "READY" }]);
     const text = await complete(url);
     expect(text).toMatch(/^( [a-z]{3}){8}$/);
-    expect(await (await fetch(`http://127.0.0.1:${metrics}/metrics`)).text()).toContain(
+    expect(await (await fetch(`${url}/metrics`)).text()).toContain(
       'vllm:generation_tokens_total{model="m",version="1"} 8\n',
     );
     expect(await post(`${url}/v1/models/m/unload`)).toBe(200);

@@ -52,7 +52,7 @@ export function readLaunch(name: PersonaName, argv: readonly string[], env: Envi
   const persona: Persona = personas[name];
   const rest = persona.commands.includes(argv[0] ?? "") ? argv.slice(1) : argv;
   const { program, table, style } = persona;
-  const parsed: ParsedArguments = parseArguments(rest, { program, table, style, help: readHelp(helpFolder, name) });
+  const parsed: ParsedArguments = parseArguments(rest, { program, table, style, help: readHelp(helpFolder, program) });
   return persona.launch({ positionals: parsed.positionals, flags: new Flags(parsed, program), env });
 }
 

@@ -20,7 +20,8 @@ export interface SimulatorProcess extends AsyncDisposable {
 /** Starts `main.ts` with `argv`; it is killed when the test lets go of it. */
 export function spawnSimulator(argv: readonly string[], env: Readonly<Record<string, string>> = {}): SimulatorProcess {
   const child = spawn(process.execPath, [simulatorProgram, ...argv], {
-    env: { PATH: process.env["PATH"], ...env },
+    // The compile cache halves the time of a start.
+    env: { PATH: process.env["PATH"], NODE_COMPILE_CACHE: process.env["NODE_COMPILE_CACHE"], ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let output = "";

@@ -8,7 +8,7 @@ const tableBytes = 256 * 8;
 /** Room that the tables of `Crc64` take in its memory. */
 export const crc64TableBytes = slices * tableBytes;
 
-type Step = (at: number, end: number, state: bigint, tables: number) => bigint;
+type Step = (at: number, end: number, state: bigint) => bigint;
 
 /**
  * Sums bytes where they lie: in a WebAssembly memory, which is also where downloads land. Sixteen bytes a step from tables
@@ -16,7 +16,6 @@ type Step = (at: number, end: number, state: bigint, tables: number) => bigint;
  */
 export class Crc64 {
   readonly #step: Step;
-  readonly #tables: number;
 
   /** Writes its tables to `tables`, a multiple of 8; the memory must be a shared one. */
   constructor(memory: WebAssembly.Memory, tables: number) {
@@ -30,14 +29,13 @@ export class Crc64 {
       const before = view[at - 256] ?? 0n;
       view[at] = (before >> 8n) ^ (view[Number(before & 0xffn)] ?? 0n);
     }
-    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(moduleBytes()), { m: { m: memory } });
+    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(moduleBytes(tables)), { m: { m: memory } });
     this.#step = exports["f"] as Step; // the one export of the module below
-    this.#tables = tables;
   }
 
   /** The sum of the bytes `at` up to, not including, `end` after `before`, the sum of what came before them. */
   update(before: bigint, at: number, end: number): bigint {
-    return BigInt.asUintN(64, this.#step(at, end, before ^ ones, this.#tables)) ^ ones;
+    return BigInt.asUintN(64, this.#step(at, end, before ^ ones)) ^ ones;
   }
 }
 
@@ -106,56 +104,58 @@ const op = {
   wrap: [0xa7],
 } as const;
 
+/** The function's locals: its three parameters, and four bytes under way. */
 const at = 0;
 const end = 1;
 const state = 2;
-const tables = 3;
-const word = 4;
+const word = 3;
 
-/** Adds (xors) to the sum on the stack what byte `lane` of `word` says in the table of its slice. */
-function lookUp(lane: number, slice: number): number[] {
-  const shift = lane === 0 ? [...op.const32(3), ...op.shiftLeft32] : [...op.const32(8 * lane - 3), ...op.shiftRight32];
-  const index = [...op.get(word), ...shift, ...op.const32(0x7f8), ...op.and32];
-  return [...index, ...op.get(tables), ...op.add32, ...op.load64(slice * tableBytes), ...op.xor64];
+const code = (...parts: (readonly number[])[]): number[] => parts.flat();
+
+/** Adds (xors) to the sum on the stack what the table at `table` says of byte `lane` of `word`. */
+function lookUp(lane: number, table: number): number[] {
+  const shift = lane === 0 ? code(op.const32(3), op.shiftLeft32) : code(op.const32(8 * lane - 3), op.shiftRight32);
+  return code(op.get(word), shift, op.const32(0x7f8), op.and32, op.load64(table), op.xor64);
 }
 
-/** `f(at, end, state, tables)`: sixteen bytes a turn, then one. Words that need no earlier result come first. */
-function functionBody(): number[] {
+/** `f(at, end, state)`: sixteen bytes a turn, then one. Words that need no earlier result come first. */
+function functionBody(tables: number): number[] {
   const words = [2, 3, 0, 1].flatMap((index) => {
-    const high = [...op.get(state), ...op.const64(32), ...op.shiftRight64, ...op.wrap, ...op.xor32];
-    const mix = index === 0 ? [...op.get(state), ...op.wrap, ...op.xor32] : index === 1 ? high : [];
-    const lanes = [0, 1, 2, 3].flatMap((lane) => lookUp(lane, slices - 1 - 4 * index - lane));
-    return [...op.get(at), ...op.load32(4 * index), ...mix, ...op.set(word), ...lanes];
+    const high = code(op.get(state), op.const64(32), op.shiftRight64, op.wrap, op.xor32);
+    const mix = index === 0 ? code(op.get(state), op.wrap, op.xor32) : index === 1 ? high : [];
+    const slice = slices - 1 - 4 * index;
+    const lanes = [0, 1, 2, 3].flatMap((lane) => lookUp(lane, tables + (slice - lane) * tableBytes));
+    return code(op.get(at), op.load32(4 * index), mix, op.set(word), lanes);
   });
-  const many = [
-    ...[...op.get(at), ...op.const32(slices), ...op.add32, ...op.get(end), ...op.greater32, ...op.branchIf(1)],
-    ...[...op.const64(0), ...words, ...op.set(state)],
-    ...[...op.get(at), ...op.const32(slices), ...op.add32, ...op.set(at), ...op.branch(0)],
-  ];
-  const one = [
-    ...[...op.get(at), ...op.get(end), ...op.equal32, ...op.branchIf(1)],
-    ...[...op.get(at), ...op.load8, ...op.get(state), ...op.wrap, ...op.xor32, ...op.set(word)],
-    ...[...op.get(state), ...op.const64(8), ...op.shiftRight64],
-    ...[...op.get(word), ...op.const32(0xff), ...op.and32, ...op.set(word), ...lookUp(0, 0), ...op.set(state)],
-    ...[...op.get(at), ...op.const32(1), ...op.add32, ...op.set(at), ...op.branch(0)],
-  ];
-  const turn = (body: number[]) => [...op.block, ...op.loop, ...body, ...op.end, ...op.end];
-  // One more local, an i32.
-  return [1, 1, 0x7f, ...turn(many), ...turn(one), ...op.get(state), ...op.end];
+  const step = (bytes: number): number[] => code(op.get(at), op.const32(bytes), op.add32);
+  const many = code(
+    code(step(slices), op.get(end), op.greater32, op.branchIf(1)),
+    code(op.const64(0), words, op.set(state)),
+    code(step(slices), op.set(at), op.branch(0)),
+  );
+  const one = code(
+    code(op.get(at), op.get(end), op.equal32, op.branchIf(1)),
+    code(op.get(at), op.load8, op.get(state), op.wrap, op.xor32, op.const32(0xff), op.and32, op.set(word)),
+    code(op.get(state), op.const64(8), op.shiftRight64, lookUp(0, tables), op.set(state)),
+    code(step(1), op.set(at), op.branch(0)),
+  );
+  const turn = (body: number[]): number[] => code(op.block, op.loop, body, op.end, op.end);
+  const oneLocalOfI32 = [1, 1, 0x7f];
+  return code(oneLocalOfI32, turn(many), turn(one), op.get(state), op.end);
 }
 
-function moduleBytes(): Uint8Array<ArrayBuffer> {
-  const section = (id: number, body: number[]) => [id, ...leb(body.length), ...body];
-  const code = functionBody();
-  return Uint8Array.from([
-    ...[0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00],
-    ...section(1, [1, 0x60, 4, 0x7f, 0x7f, 0x7e, 0x7f, 1, 0x7e]),
-    // A shared memory "m"."m" of any length.
-    ...section(2, [1, 1, 0x6d, 1, 0x6d, 2, 3, 0, ...leb(65_536)]),
-    ...section(3, [1, 0]),
-    ...section(7, [1, 1, 0x66, 0, 0]),
-    ...section(10, [1, ...leb(code.length), ...code]),
-  ]);
+function moduleBytes(tables: number): Uint8Array<ArrayBuffer> {
+  const section = (id: number, body: number[]): number[] => code([id], leb(body.length), body);
+  const body = functionBody(tables);
+  const header = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
+  const types = section(1, [1, 0x60, 3, 0x7f, 0x7f, 0x7e, 1, 0x7e]);
+  // A shared memory "m"."m" of any length.
+  const imports = section(2, code([1, 1, 0x6d, 1, 0x6d, 2, 3, 0], leb(65_536)));
+  const functions = section(3, [1, 0]);
+  const exported = section(7, [1, 1, 0x66, 0, 0]);
+  return Uint8Array.from(
+    code(header, types, imports, functions, exported, section(10, code([1], leb(body.length), body))),
+  );
 }
 
 function leb(value: number): number[] {

@@ -1,6 +1,6 @@
 import { getCACertificates } from "node:tls";
 import { Worker } from "node:worker_threads";
-import type { FileOrder, FromWorker, Outcome, RangeOrder, ToWorker } from "./protocol.ts";
+import { post, type FileOrder, type FromWorker, type Outcome, type RangeOrder, type ToWorker } from "./protocol.ts";
 
 /** How far a range got. */
 export interface Landed {
@@ -101,7 +101,7 @@ export class DirectEngine implements AsyncDisposable {
   }
 
   #tell(message: ToWorker): void {
-    this.#worker.postMessage(message);
+    post(this.#worker, message);
   }
 
   #heard(message: FromWorker): void {

@@ -1,6 +1,6 @@
 import { Worker } from "node:worker_threads";
 import { blockBytes, type Block, type Blocks } from "./blocks.ts";
-import type { FileOrder, FromHasher, ToHasher } from "./protocol.ts";
+import { post, type FileOrder, type FromHasher, type ToHasher } from "./protocol.ts";
 
 /** A piece of a file in memory. */
 interface Held {
@@ -125,7 +125,7 @@ export class HashQueue {
   }
 
   #tell(message: ToHasher): void {
-    this.#worker.postMessage(message);
+    post(this.#worker, message);
   }
 
   #heard(message: FromHasher): void {

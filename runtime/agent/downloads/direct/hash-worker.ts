@@ -4,7 +4,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import type { Algorithm } from "../../sources/source.ts";
 import { layout, pageBytes, readBackBytes } from "./blocks.ts";
 import { combineCrc64, Crc64, crc64Text } from "./crc64.ts";
-import type { FromHasher, ToHasher } from "./protocol.ts";
+import { post, type FromHasher, type ToHasher } from "./protocol.ts";
 
 /** The hash of one file under way. */
 interface Digest {
@@ -16,7 +16,10 @@ const { memory } = workerData as { memory: WebAssembly.Memory }; // what the tra
 const shared = new Uint8Array(memory.buffer);
 const crc64 = new Crc64(memory, layout.tables);
 const digests = new Map<number, { readonly path: string; readonly digest: Digest }>();
-const tell = (message: FromHasher): void => parentPort?.postMessage(message);
+
+function tell(message: FromHasher): void {
+  if (parentPort !== null) post(parentPort, message);
+}
 
 /** SHA-256 and MD5 come in the order of the file. */
 class InOrder implements Digest {

@@ -88,3 +88,8 @@ export type ToHasher =
 /** `done` answers each `block` and `disk`, in order. */
 export type FromHasher =
   { readonly kind: "done" } | { readonly kind: "digest"; readonly file: number; readonly value: string };
+
+/** Sends a message to a thread. */
+export function post<Message>(port: { postMessage(message: Message): void }, message: Message): void {
+  port.postMessage(message);
+}

@@ -2,7 +2,7 @@ import { setDefaultCACertificates } from "node:tls";
 import { parentPort, workerData } from "node:worker_threads";
 import { Blocks, sharedMemory } from "./blocks.ts";
 import { TransferThread } from "./transfer-thread.ts";
-import type { FromWorker, ToWorker } from "./protocol.ts";
+import { post, type FromWorker, type ToWorker } from "./protocol.ts";
 
 const { ca } = workerData as { ca: string[] }; // what DirectEngine gives
 // A thread has trust of its own: this one trusts what the agent's does.
@@ -12,7 +12,9 @@ const memory = sharedMemory();
 const thread = new TransferThread({
   memory,
   blocks: new Blocks(memory),
-  tell: (message: FromWorker) => parentPort?.postMessage(message),
+  tell: (message: FromWorker) => {
+    if (parentPort !== null) post(parentPort, message);
+  },
 });
 parentPort?.on("message", (message: ToWorker) => {
   if (message.kind === "stop") void thread.stop().then(() => parentPort?.close());

@@ -1,7 +1,7 @@
 import { Hono } from "hono";
 import { z } from "zod";
 import type { NodeEnv } from "../../../../runtime/lib/serve.ts";
-import { UsageError, type Flags, type FlagTable } from "../argv.ts";
+import { flagTable, UsageError, type Flags } from "../argv.ts";
 import { EngineError, type SimEngine } from "../engine.ts";
 import { exposition, single, type Family } from "../metrics.ts";
 import { addOpenAi, now, readJson } from "../openai.ts";
@@ -21,10 +21,7 @@ const values = [
   "--threads-http --chat-template --chat-template-file --n-predict -n --sleep-idle-seconds --rope-scaling --seed -s",
   "--reasoning-format --reasoning-budget --ssl-key-file --ssl-cert-file --cache-reuse --grammar-file --model-draft -md",
 ];
-const table: FlagTable = {
-  ...Object.fromEntries(switches.flatMap((row) => row.split(" ")).map((flag) => [flag, "switch" as const])),
-  ...Object.fromEntries(values.flatMap((row) => row.split(" ")).map((flag) => [flag, "value" as const])),
-};
+const table = flagTable({ switches, values });
 
 /** llama.cpp's `llama-server -m MODEL.gguf ...`. */
 export const llamacpp: Persona = {
@@ -33,6 +30,7 @@ export const llamacpp: Persona = {
   table,
   commands: [],
   defaultVersion: "0.4.0",
+  versionFlag: "--version",
   versionLine: (version) => `version: ${version} (1f2e3d4c)\nbuilt with GNU 13.3.0 for Linux x86_64`,
   versionOn: "stderr",
   errorBody: ({ status, message }) => ({
@@ -91,6 +89,8 @@ function csv(text: string): string[] {
   return fields.map(([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain ?? "");
 }
 
+const defaults = { defaultTokens: { completion: null, chat: null }, task: "any" } as const;
+
 function appOf(engine: SimEngine, flags: Flags): Hono<NodeEnv> {
   const app = new Hono<NodeEnv>();
   app.use("*", async (_c, next) => {
@@ -139,7 +139,7 @@ function appOf(engine: SimEngine, flags: Flags): Hono<NodeEnv> {
     if (flags.has("--embeddings", "--embedding")) return await next();
     throw new EngineError(501, "This server does not support embeddings. Start it with `--embeddings`");
   });
-  addOpenAi(app, engine, { tellCached: true, forceUsage: false, logprobs: "chat" });
+  addOpenAi(app, engine, { tellCached: true, forceUsage: false, logprobs: "chat", ...defaults });
   return app;
 }
 

@@ -30,6 +30,8 @@ export interface Persona {
   /** Sub-commands that stand before the rest of the arguments. */
   readonly commands: readonly string[];
   readonly defaultVersion: string;
+  /** The flag that makes it tell its version. */
+  readonly versionFlag: "--version" | "--help";
   versionLine(version: string): string;
   readonly versionOn: "stdout" | "stderr";
   errorBody(error: EngineError): object;

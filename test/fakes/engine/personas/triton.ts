@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { Hono } from "hono";
 import { z } from "zod";
 import type { NodeEnv } from "../../../../runtime/lib/serve.ts";
-import { UsageError, type FlagTable } from "../argv.ts";
+import { flagTable, UsageError, type FlagTable } from "../argv.ts";
 import { EngineError, type SimEngine } from "../engine.ts";
 import { exposition, histogram, single, type Family } from "../metrics.ts";
 import { addOpenAi, now } from "../openai.ts";
@@ -12,15 +12,10 @@ import type { Persona } from "./persona.ts";
 const values = [
   "--model-repository --tokenizer --backend --lora-separator --tritonserver-log-verbose-level --host --openai-port",
   "--uvicorn-log-level --kserve-http-port --kserve-grpc-port --tool-call-parser --chat-template --default-max-tokens",
-  "--model-control-mode --load-model --metrics-port --metrics-address --http-request-size --backend-directory",
+  "--model-control-mode --load-model",
 ];
-const table: FlagTable = {
-  ...Object.fromEntries(values.flatMap((row) => row.split(" ")).map((flag) => [flag, "value" as const])),
-  "--openai-restricted-api": "values",
-  "--enable-kserve-frontends": "switch",
-  "--help": "switch",
-  "-h": "switch",
-};
+const switches = ["--help -h --enable-kserve-frontends"];
+const table: FlagTable = { ...flagTable({ switches, values }), "--openai-restricted-api": "values" };
 
 const modelJson = z.looseObject({
   model: z.string().min(1),
@@ -43,7 +38,8 @@ export const triton: Persona = {
   style: "argparse",
   table,
   commands: [],
-  defaultVersion: "2.60.0",
+  defaultVersion: "2.70.0",
+  versionFlag: "--version",
   versionLine: (version) => version,
   versionOn: "stdout",
   errorBody: ({ message }) => ({ detail: message }),
@@ -82,13 +78,15 @@ export const triton: Persona = {
       listens: "loaded",
       doors(engine) {
         if (!loadsAtStart) engine.unloaded = true;
-        const metricsPort = flags.number("--metrics-port");
         return [
-          { host, port: flags.number("--openai-port") ?? 9000, app: openAiApp(engine, { repository, explicit }) },
+          {
+            host,
+            port: flags.number("--openai-port") ?? 9000,
+            app: openAiApp(engine, { repository, explicit, maxTokens: flags.number("--default-max-tokens") ?? 16 }),
+          },
           ...(flags.has("--enable-kserve-frontends")
             ? [{ host, port: flags.number("--kserve-http-port") ?? 8000, app: kserveApp(engine, { explicit }) }]
             : []),
-          ...(metricsPort === null ? [] : [{ host, port: metricsPort, app: metricsApp(engine, repository) }]),
         ];
       },
     };
@@ -127,7 +125,7 @@ function readOr(path: string): string {
 
 function openAiApp(
   engine: SimEngine,
-  { repository, explicit }: { repository: Repository; explicit: boolean },
+  { repository, explicit, maxTokens }: { repository: Repository; explicit: boolean; maxTokens: number },
 ): Hono<NodeEnv> {
   const app = new Hono<NodeEnv>();
   app.get("/health/ready", (c) => c.body(null, engine.state === "ready" ? 200 : 400));
@@ -149,7 +147,8 @@ function openAiApp(
     return await next();
   });
   const logprobs = repository.backend === "vllm" ? "openai" : "refused";
-  addOpenAi(app, engine, { tellCached: false, forceUsage: false, logprobs });
+  const defaultTokens = { completion: maxTokens, chat: maxTokens };
+  addOpenAi(app, engine, { tellCached: false, forceUsage: false, logprobs, defaultTokens, task: "any" });
   return app;
 }
 
@@ -180,12 +179,6 @@ function kserveApp(engine: SimEngine, { explicit }: { explicit: boolean }): Hono
     unload(engine, { name: c.req.param("name"), explicit });
     return c.body(null, 200);
   });
-  return app;
-}
-
-function metricsApp(engine: SimEngine, repository: Repository): Hono<NodeEnv> {
-  const app = new Hono<NodeEnv>();
-  app.get("/metrics", (c) => c.text(metricsOf(engine, repository)));
   return app;
 }
 
@@ -227,16 +220,12 @@ function metricsOf(engine: SimEngine, repository: Repository): string {
   return exposition(families, host.settings.omitMetrics);
 }
 
-/** What Triton's vLLM back end reports when its model asks for it with `REPORT_CUSTOM_METRICS`. */
-function vllmFamilies({ batch, seconds, pool }: SimEngine, labels: Readonly<Record<string, string>>): Family[] {
-  const line = (type: "counter" | "gauge", name: string, value: number): Family =>
-    single(type, `vllm:${name}`, { labels, value });
+/** What Triton's vLLM back end reports when its model asks for it with `REPORT_CUSTOM_METRICS`: no gauges. */
+function vllmFamilies({ batch, seconds }: SimEngine, labels: Readonly<Record<string, string>>): Family[] {
+  const counter = (name: string, value: number): Family => single("counter", `vllm:${name}`, { labels, value });
   return [
-    line("gauge", "num_requests_running", batch.running.length),
-    line("gauge", "num_requests_waiting", batch.waiting.length),
-    line("gauge", "gpu_cache_usage_perc", pool.usage),
-    line("counter", "prompt_tokens_total", batch.counters.promptTokens),
-    line("counter", "generation_tokens_total", batch.counters.generationTokens),
+    counter("prompt_tokens_total", batch.counters.promptTokens),
+    counter("generation_tokens_total", batch.counters.generationTokens),
     histogram("vllm:time_to_first_token_seconds", seconds.firstToken, labels),
     histogram("vllm:time_per_output_token_seconds", seconds.betweenTokens, labels),
   ];

@@ -3,7 +3,7 @@ import { Hono } from "hono";
 import { parse } from "yaml";
 import { z } from "zod";
 import type { NodeEnv } from "../../../../runtime/lib/serve.ts";
-import { UsageError, type FlagTable } from "../argv.ts";
+import { flagTable, UsageError } from "../argv.ts";
 import type { SimEngine } from "../engine.ts";
 import { exposition, histogram, single, type Family } from "../metrics.ts";
 import { addOpenAi, now } from "../openai.ts";
@@ -20,10 +20,7 @@ const values = [
 const switches = [
   "--help -h --trust_remote_code --fail_fast_on_attention_window_too_large --grpc --enable_chunked_prefill",
 ];
-const table: FlagTable = {
-  ...Object.fromEntries(switches.flatMap((row) => row.split(" ")).map((flag) => [flag, "switch" as const])),
-  ...Object.fromEntries(values.flatMap((row) => row.split(" ")).map((flag) => [flag, "value" as const])),
-};
+const table = flagTable({ switches, values });
 
 const configFile = z.looseObject({
   return_perf_metrics: z.boolean().optional(),
@@ -36,7 +33,8 @@ export const trtllm: Persona = {
   style: "plain",
   table,
   commands: ["serve"],
-  defaultVersion: "1.2.0",
+  defaultVersion: "1.3.0",
+  versionFlag: "--help",
   versionLine: (version) => `[TensorRT-LLM] TensorRT LLM version: ${version}`,
   versionOn: "stdout",
   errorBody: ({ status, type, param, message }) => ({ object: "error", message, type, param, code: status }),
@@ -80,6 +78,8 @@ export const trtllm: Persona = {
   },
 };
 
+const defaults = { defaultTokens: { completion: 16, chat: null }, task: "generate" } as const;
+
 function appOf(engine: SimEngine, config: z.infer<typeof configFile>): Hono<NodeEnv> {
   const app = new Hono<NodeEnv>();
   for (const path of ["/health", "/health_generate"]) app.get(path, (c) => c.body(null, 200));
@@ -103,7 +103,7 @@ function appOf(engine: SimEngine, config: z.infer<typeof configFile>): Hono<Node
     told = generationTokens;
     return c.json(news ? [{ iter: generationTokens, numActiveRequests: engine.batch.running.length }] : []);
   });
-  addOpenAi(app, engine, { tellCached: true, forceUsage: false, logprobs: "openai" });
+  addOpenAi(app, engine, { tellCached: true, forceUsage: false, logprobs: "openai", ...defaults });
   return app;
 }
 
@@ -111,7 +111,8 @@ function metricsOf(engine: SimEngine): string {
   const { batch, pool, options, seconds, host } = engine;
   const labels = { model_name: options.servedNames[0] ?? "", engine_type: "trtllm" };
   const gauge = (name: string, value: number): Family => single("gauge", `trtllm_${name}`, { labels, value });
-  const { prefixHits, prefixQueries } = batch.counters;
+  const { prefixHits, prefixQueries, promptTokens, generationTokens } = batch.counters;
+  const counter = (name: string, value: number): Family => single("counter", `trtllm_${name}`, { labels, value });
   const families = [
     gauge("num_requests_running", batch.running.length),
     gauge("num_requests_waiting", batch.waiting.length),
@@ -119,6 +120,9 @@ function metricsOf(engine: SimEngine): string {
     gauge("kv_cache_hit_rate", prefixQueries === 0 ? 0 : prefixHits / prefixQueries),
     gauge("kv_cache_tokens_per_block", options.blockTokens),
     gauge("kv_cache_max_blocks", pool.total),
+    counter("prompt_tokens_total", promptTokens),
+    counter("prompt_cached_tokens_total", prefixHits),
+    counter("generation_tokens_total", generationTokens),
     histogram("trtllm_time_to_first_token_seconds", seconds.firstToken, labels),
     histogram("trtllm_e2e_request_latency_seconds", seconds.wholeRequest, labels),
   ];

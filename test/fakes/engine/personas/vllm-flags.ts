@@ -1,4 +1,4 @@
-import type { FlagTable } from "../argv.ts";
+import { flagTable, type FlagTable } from "../argv.ts";
 
 const switches = [
   "--help -h --trust-remote-code --enable-prefix-caching --no-enable-prefix-caching --enable-chunked-prefill",
@@ -8,9 +8,7 @@ const switches = [
   "--no-enable-log-requests --disable-log-stats --disable-uvicorn-access-log --disable-fastapi-docs",
   "--disable-custom-all-reduce --enable-log-outputs --enable-server-load-tracking --data-parallel-hybrid-lb",
   "--fully-sharded-loras --async-scheduling --no-async-scheduling --skip-tokenizer-init",
-]
-  .join(" ")
-  .split(" ");
+];
 
 const values = [
   "--host --port --uds --api-key --tensor-parallel-size -tp --pipeline-parallel-size -pp --data-parallel-size -dp",
@@ -25,14 +23,11 @@ const values = [
   "--stream-interval --prefix-caching-hash-algo --scheduling-policy --generation-config --override-generation-config",
   "--hf-overrides --allowed-local-media-path --limit-mm-per-prompt --api-server-count --disable-access-log-for-endpoints",
   "--max-log-len --max-logprobs --model --logprobs-mode --pooler-config --attention-backend",
-]
-  .join(" ")
-  .split(" ");
+];
 
 /** Flags of `vllm serve` that matter to the simulator or that Penstock may use, for when no help page is at hand. */
 export const vllmFlags: FlagTable = {
-  ...Object.fromEntries(switches.map((flag) => [flag, "switch" as const])),
-  ...Object.fromEntries(values.map((flag) => [flag, "value" as const])),
+  ...flagTable({ switches, values }),
   "--served-model-name": "values",
   "--lora-modules": "values",
   "--allowed-media-domains": "values",

@@ -25,7 +25,8 @@ export const vllm: Persona = {
   style: "argparse",
   table: vllmFlags,
   commands: ["serve"],
-  defaultVersion: "0.18.0",
+  defaultVersion: "0.22.1",
+  versionFlag: "--version",
   versionLine: (version) => version,
   versionOn: "stdout",
   errorBody: vllmErrorBody,
@@ -65,6 +66,8 @@ export const vllm: Persona = {
           tellCached: flags.has("--enable-prompt-tokens-details"),
           forceUsage: flags.has("--enable-force-include-usage"),
           logprobs: "openai",
+          defaultTokens: { completion: 16, chat: null },
+          task: taskOf(flags),
         });
         addExtras(app, engine);
         addStatus(app, engine);
@@ -75,6 +78,13 @@ export const vllm: Persona = {
     };
   },
 };
+
+/** With a runner it has the endpoints of that alone; without one the simulator does not look at the model. */
+function taskOf(flags: Flags): "generate" | "embed" | "any" {
+  const runner = flags.text("--runner");
+  if (runner === "generate") return "generate";
+  return runner === "pooling" ? "embed" : "any";
+}
 
 function isOn(value: Environment[string]): boolean {
   return value !== undefined && ["1", "true"].includes(value.toLowerCase());

@@ -1,0 +1,192 @@
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { engineSpec, type EngineSpec } from "../../../runtime/contracts/engine.ts";
+import { EngineVersions } from "../../../runtime/agent/supervisor/version.ts";
+import type { Command } from "../../../runtime/engines/engine.ts";
+import { engineOf, engines } from "../../../runtime/engines/index.ts";
+import { readSignals } from "../../../runtime/engines/signals.ts";
+import { tinyLora, tinyModel, writeModel } from "../../embedded/tiny-gguf.ts";
+import { temporaryFolder, type TemporaryFolder } from "../../support/folders.ts";
+import { repository } from "../../support/repository.ts";
+import { buildTimeoutMs, lackingLlamaServer, llamaServer } from "../../support/servers/llama-server.ts";
+import { placeOf } from "../../engines/specs.ts";
+import { RunningEngine, type ProbeAnswer } from "./running-engine.ts";
+
+const simulator = fileURLToPath(new URL("../../fakes/engine/main.ts", import.meta.url));
+
+/** Files that engines are started with. */
+interface Weights {
+  readonly model: string;
+  readonly lora: string;
+}
+
+interface Subject {
+  readonly title: string;
+  readonly spec: EngineSpec;
+  /** Why it cannot run here; undefined when it can. */
+  readonly lacking?: string | undefined;
+  readonly command: () => Promise<Command>;
+  /** `tiny`: random weights, and an adapter for them. `demo`: words. `folder`: no weights at all. */
+  readonly weights: "tiny" | "demo" | "folder";
+}
+
+/** The llama-server that is built for the tests. A model of random weights writes what it would answer with a 500. */
+const llama = (title: string, given: Record<string, unknown>, ...options: string[]): Subject => ({
+  title,
+  spec: engineSpec.parse({ kind: "llamacpp", parallelSequences: 1, contextSize: 256, gpuLayers: 0, ...given }),
+  lacking: lackingLlamaServer(),
+  command: async () => [(await llamaServer()).command, ...options],
+  weights: "demo",
+});
+
+const simulated = (given: unknown): Subject => {
+  const spec = engineSpec.parse(given);
+  const command: Command = [process.execPath, simulator, "--as", spec.kind];
+  const weights = spec.kind === "llamacpp" ? "tiny" : "folder";
+  return { title: `simulated ${JSON.stringify(given)}`, spec, command: async () => command, weights };
+};
+
+const subjects: readonly Subject[] = [
+  {
+    title: "embedded",
+    spec: engineSpec.parse({ kind: "embedded", parallelSequences: 1, nCtx: 256, nGpuLayers: 0 }),
+    command: async () => engines.embedded.command,
+    weights: "tiny",
+  },
+  llama("llama-server", {}),
+  llama("llama-server with a small KV cache", { kvCacheType: "q8_0", flashAttention: "on", threads: 1 }),
+  // The demo model is no embedding model, so it must be told how to make one vector of many.
+  llama("llama-server for embeddings", { task: "embed" }, "--pooling", "mean"),
+  simulated({ kind: "vllm", lora: {} }),
+  simulated({ kind: "vllm", lora: {}, sleepLevel: 2 }),
+  simulated({ kind: "vllm", sleepLevel: 0 }),
+  simulated({ kind: "triton" }),
+  simulated({ kind: "trtllm" }),
+  simulated({ kind: "llamacpp" }),
+];
+
+let folder: TemporaryFolder;
+let files: Readonly<Record<Subject["weights"], Weights>>;
+
+beforeAll(async () => {
+  folder = await temporaryFolder();
+  const at = (name: string): string => join(folder.path, name);
+  const lora = await writeModel(at("lora.gguf"), tinyLora());
+  for (const path of ["model", "lora"]) await mkdir(at(path));
+  await writeFile(at("lora/adapter_config.json"), JSON.stringify({ r: 8, lora_alpha: 16 }));
+  files = {
+    tiny: { model: await writeModel(at("tiny.gguf"), tinyModel()), lora },
+    demo: { model: join(repository, "runtime/demo/blobs/penstock-demo.gguf"), lora },
+    folder: { model: at("model"), lora: at("lora") },
+  };
+});
+afterAll(() => folder[Symbol.asyncDispose]());
+
+const titled = ({ title, lacking }: Subject): string =>
+  lacking === undefined ? title : `${title} (not here: ${lacking})`;
+
+describe.each(subjects.map((subject) => ({ ...subject, title: titled(subject) })))("$title", (subject) => {
+  const { spec, lacking } = subject;
+  const described = engineOf(spec);
+  const { capabilities, metrics } = engines[spec.kind];
+  const hasRuntimeAdapters = capabilities.adapters === "runtime" && described.adapterLimits(spec).count > 0;
+  const isLlama = subject.title.startsWith("llama-server");
+  const canSleep = described.sleep(spec, "any") !== null;
+  let engine: RunningEngine;
+
+  const start = async (weights: Subject["weights"], adapters: readonly string[] = []): Promise<RunningEngine> => {
+    const { model, lora } = files[weights];
+    const given = Object.fromEntries(adapters.map((name) => [name, lora]));
+    return RunningEngine.start({ spec, command: await subject.command(), modelPath: model, adapters: given });
+  };
+
+  beforeAll(async () => {
+    if (lacking === undefined) engine = await start(subject.weights);
+  }, buildTimeoutMs);
+  afterAll(() => engine?.[Symbol.asyncDispose]());
+
+  describe.skipIf(lacking !== undefined)("running", () => {
+    test("takes calls and is healthy", async () => {
+      const { ready, health } = described.launch(spec, placeOf(spec.kind));
+      for (const call of [ready, health]) expect(call === null ? 200 : (await engine.call(call)).status).toBe(200);
+    });
+
+    test("gives the same tokens and log-probabilities for the same probe", async () => {
+      const first = await engine.probe();
+      expect(first.text.length + first.numbers.length).toBeGreaterThan(0);
+      expectSame(await engine.probe(), first);
+    });
+
+    test("has the signals that it says it has", async () => {
+      const { values, missing } = readSignals(metrics, await engine.ok(metrics.call));
+      // Triton's two back ends publish different halves of them.
+      expect(spec.kind === "triton" ? [] : missing).toEqual([]);
+      expect(values.running ?? 0).toBe(0);
+    });
+
+    test.runIf(hasRuntimeAdapters)("loads and unloads an adapter", async () => {
+      const adapter = { name: "legal", servedName: engine.servedName, path: files[subject.weights].lora };
+      const base = await engine.probe();
+      await expect(engine.probe("legal")).rejects.toThrow(/404/);
+      await engine.ok(described.loadAdapter(adapter));
+      expect(await engine.probe("legal")).not.toEqual(base);
+      expectSame(await engine.probe(), base);
+      await engine.ok(described.unloadAdapter(adapter));
+      await expect(engine.probe("legal")).rejects.toThrow(/404/);
+    });
+
+    test.runIf(canSleep)("sleeps, and computes the same when it wakes", async () => {
+      const before = await engine.probe();
+      for (const call of described.sleep(spec, engine.servedName) ?? []) await engine.ok(call);
+      for (const call of described.wake(spec, engine.servedName)) await engine.ok(call);
+      expectSame(await engine.probe(), before);
+    });
+
+    test.runIf(hasRuntimeAdapters)("starts with an adapter", async () => {
+      await using adapted = await start(subject.weights, ["legal"]);
+      expect(await adapted.probe("legal")).not.toEqual(await engine.probe());
+      expectSame(await adapted.probe(), await engine.probe());
+    });
+
+    test.runIf(isLlama)("starts with an adapter, which applies to every request", async () => {
+      await using adapted = await start("tiny", ["legal"]);
+      const list: unknown = JSON.parse(await adapted.ok({ method: "GET", path: "/lora-adapters" }));
+      expect(list).toEqual([expect.objectContaining({ path: files.tiny.lora, scale: 1 })]);
+    });
+
+    test.runIf(isLlama)("gives each sequence its own context", async () => {
+      const props: unknown = JSON.parse(await engine.ok({ method: "GET", path: "/props" }));
+      expect(props).toMatchObject({ total_slots: 1, default_generation_settings: { n_ctx: 256 } });
+    });
+
+    test.runIf(isLlama)("tells its version", async () => {
+      const versions = new EngineVersions({ PATH: process.env["PATH"] ?? "" });
+      expect(await versions.of(spec.kind, await subject.command())).toEqual(engines[spec.kind].version?.pinned);
+    });
+
+    test.runIf(isLlama)("is the version whose help is recorded", async () => {
+      const { helpText } = await llamaServer();
+      const recorded = join(repository, "test/contract/engine/help/llama-server-v0.4.0.txt");
+      expect(flagsOf(helpText)).toEqual(flagsOf(await readFile(recorded, "utf8")));
+    });
+
+    test("ends at SIGTERM", async () => {
+      await using other = await start(subject.weights);
+      expect([0, 143, null]).toContain(await other.terminate());
+    });
+  });
+});
+
+function flagsOf(helpText: string): string[] {
+  return [...new Set(helpText.match(/(?<![\w-])--[a-z][\w-]*/g))].toSorted();
+}
+
+/** The same text, and numbers that differ no more than the order of additions makes them. */
+function expectSame(actual: ProbeAnswer, expected: ProbeAnswer): void {
+  expect(actual.text).toBe(expected.text);
+  expect(actual.numbers.length).toBe(expected.numbers.length);
+  const worst = Math.max(0, ...actual.numbers.map((value, at) => Math.abs(value - (expected.numbers[at] ?? Infinity))));
+  expect(worst).toBeLessThan(0.01);
+}
