@@ -1,13 +1,6 @@
 import type { SpecOf } from "../contracts/engine.ts";
 import type { Engine, GpuNeed } from "./engine.ts";
-import {
-  completionProbe,
-  embeddingProbe,
-  gpuEnvironment,
-  llamaGpuNeed,
-  logLevelIn,
-  noRuntimeAdapters,
-} from "./shared.ts";
+import { completionProbe, embeddingProbe, gpuEnvironment, logLevelIn, noRuntimeAdapters } from "./shared.ts";
 
 type Spec = SpecOf<"llamacpp">;
 
@@ -49,11 +42,7 @@ export const llamacpp: Engine<Spec> = {
     },
   },
   refusals,
-  gpus(spec, weightsBytes): GpuNeed | null {
-    const need = llamaGpuNeed({ weightsBytes, gpuLayers: spec.gpuLayers, gpuCount: spec.gpuCount });
-    // With unified memory the model may be larger than the GPU, and whatever fits is taken.
-    return need !== null && spec.unifiedMemory ? { ...need, memory: { fraction: 0.9 } } : need;
-  },
+  gpus: gpuNeed,
   launch: (spec, place) => ({
     prelude: [],
     command: [...place.command, ...Object.entries(flagsOf(spec, place)).flat(), ...switchesOf(spec)],
@@ -75,6 +64,31 @@ export const llamacpp: Engine<Spec> = {
   unloadAdapter: () => noRuntimeAdapters(startOnly),
   golden: (spec, model) => [spec.task === "embed" ? embeddingProbe(model) : completionProbe(model)],
 };
+
+/**
+ * Bytes of the KV cache for a token, as a part of the weights' bytes and at most, with 16 bits a number: Llama 3.2 1B in
+ * 4 bits (32 KiB for 0.8 GB) and Llama 3.1 70B (320 KiB). Of the models with grouped attention few need more.
+ */
+const kvPart = (32 * 2 ** 10) / 0.8e9;
+const kvAtMost = 320 * 2 ** 10;
+
+/** Size of a number in the KV cache next to 16 bits; 8- and 4-bit blocks carry a scale for 32 numbers. */
+const kvScale = { f16: 1, q8_0: 34 / 64, q4_0: 18 / 64 } as const satisfies Record<Spec["kvCacheType"], number>;
+
+/** Weights, KV cache, and a tenth of the weights or at least 512 MiB for buffers, divided over the GPUs. */
+function gpuNeed(spec: Spec, weightsBytes: number): GpuNeed | null {
+  if (spec.gpuLayers === 0) return null;
+  const tokens = spec.contextSize * spec.parallelSequences;
+  const kvBytes = tokens * Math.min(weightsBytes * kvPart, kvAtMost) * kvScale[spec.kvCacheType];
+  const bytes = weightsBytes + kvBytes + Math.max(weightsBytes / 10, 512 * 2 ** 20);
+  return {
+    count: spec.gpuCount,
+    // With unified memory the model may be larger than the GPU, and whatever fits is taken.
+    memory: spec.unifiedMemory ? { fraction: 0.9 } : { bytes: Math.ceil(bytes / spec.gpuCount) },
+    nvlink: false,
+    asleepBytes: 0,
+  };
+}
 
 function flagsOf(spec: Spec, place: Parameters<Engine<Spec>["launch"]>[1]): Record<string, string> {
   const flags: Record<string, string> = {

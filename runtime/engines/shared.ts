@@ -1,5 +1,5 @@
 import { PenstockError } from "../contracts/errors.ts";
-import type { GoldenProbe, GpuNeed, Version } from "./engine.ts";
+import type { GoldenProbe, Version } from "./engine.ts";
 
 /**
  * Words that any model continues, long enough to fill more than one KV block, so that a broken cache shows as well.
@@ -40,17 +40,6 @@ export function embeddingProbe(model: string): GoldenProbe {
     kind: "embedding",
     call: { method: "POST", path: "/v1/embeddings", body: { model, input: goldenPrompt, encoding_format: "float" } },
   };
-}
-
-/**
- * Memory of a llama.cpp model on GPUs: its weights, and a tenth of them or at least 512 MiB for context and buffers.
- * Null when no layer goes to a GPU.
- */
-export function llamaGpuNeed(options: { weightsBytes: number; gpuLayers: number; gpuCount: number }): GpuNeed | null {
-  const { weightsBytes, gpuLayers, gpuCount } = options;
-  if (gpuLayers === 0) return null;
-  const bytes = weightsBytes + Math.max(weightsBytes / 10, 512 * 2 ** 20);
-  return { count: gpuCount, memory: { bytes: Math.ceil(bytes / gpuCount) }, nvlink: false, asleepBytes: 0 };
 }
 
 /**

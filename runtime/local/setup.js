@@ -35,10 +35,13 @@ function install() {
 
 if (!installed()) install();
 
-const [script, ...args] = process.argv.slice(2);
-if (script !== undefined) {
+// Options before the script are Node's own.
+const words = process.argv.slice(2);
+const at = words.findIndex((word) => !word.startsWith("--"));
+const [script, ...args] = words.slice(at);
+if (at !== -1) {
   // The channel tells the script that this process is gone, however it went.
-  const child = spawn(node, [join(root, script), ...args], {
+  const child = spawn(node, [...words.slice(0, at), join(root, script), ...args], {
     stdio: ["inherit", "inherit", "inherit", "ipc"],
     // Compiled code is kept between starts, the engine's too: it takes a third off the time to load the packages.
     env: { NODE_COMPILE_CACHE: join(root, "node_modules/.cache/node"), ...process.env },

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { heartbeat, type Heartbeat } from "../../runtime/contracts/agent.ts";
+import packageJson from "../../package.json" with { type: "json" };
 import { repository } from "../support/repository.ts";
 
 /** The agent's program, as an operator runs it. */
@@ -17,15 +18,24 @@ export interface AgentProcess extends AsyncDisposable {
   readonly exited: Promise<number | null>;
 }
 
+/** Node's own options in `npm run agent`. */
+const nodeFlags = packageJson.scripts.agent.split(" ").filter((word) => word.startsWith("--"));
+
 const token = "a-token-of-the-tests";
 
 /** Starts `runtime/agent/main.ts` with a config and waits until it listens. Throws what it said when it does not. */
 export async function startAgentProcess(folder: string, config: object, env: object = {}): Promise<AgentProcess> {
   const path = join(folder, "agent.yaml");
   await writeFile(path, JSON.stringify(config));
-  const child = spawn(process.execPath, ["runtime/agent/main.ts", "--config", path, "--port", "0"], {
+  const child = spawn(process.execPath, [...nodeFlags, "runtime/agent/main.ts", "--config", path, "--port", "0"], {
     cwd: repository,
-    env: { PATH: process.env["PATH"], PENSTOCK_AGENT_TOKEN: token, ...env },
+    // As `npm run agent` sets it.
+    env: {
+      NODE_COMPILE_CACHE: join(repository, "node_modules/.cache/node"),
+      PATH: process.env["PATH"],
+      PENSTOCK_AGENT_TOKEN: token,
+      ...env,
+    },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const exited = once(child, "exit").then(([code]) => code as number | null); // as Node's types have it

@@ -159,7 +159,7 @@ describe("what is in use", () => {
     const cache = await openCache(3);
     const spec = await models.put("a", 2);
     const held = await cache.ensure(spec);
-    cache.close();
+    await cache.close();
     const again = await cache.ensure(spec);
     held.release();
     await expect(cache.remove(spec)).rejects.toMatchObject({ code: "model_in_use" });
@@ -238,7 +238,7 @@ describe("the time to live", () => {
       await cache.sweep();
     }
     await expect.poll(() => idsIn(cache)).toEqual(["pinned"]);
-    cache.close();
+    await cache.close();
   });
 
   it.each([year, -year])("does not run out when the system clock jumps by %d ms", async (jump) => {
@@ -262,6 +262,7 @@ describe("the time to live", () => {
     for (let i = 0; i < 5; i += 1) {
       now += 50 * 60_000;
       await touched("e");
+      await cache.sweep();
     }
     expect(idsIn(cache)).toEqual(["e"]);
   });

@@ -1,4 +1,4 @@
-import { readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { EnsureOptions, ModelCache } from "../../runtime/agent/cache/cache.ts";
 import { diskUsage } from "../../runtime/agent/cache/files.ts";
@@ -27,15 +27,13 @@ export class Models implements AsyncDisposable {
     return new Models(folder.path, async () => folder[Symbol.asyncDispose]());
   }
 
-  /** Makes a model of so many blocks. */
+  /** Makes a model of so many blocks, unless it is there. */
   async put(name: string, blocks: number): Promise<CachedSpec> {
     const path = join(this.#folder, name);
-    await writeFile(path, patternedBytes(blocks * block, name.length));
+    const sizeBytes = blocks * block;
+    const isThere = (await stat(path).catch(() => undefined))?.size === sizeBytes;
+    if (!isThere) await writeFile(path, patternedBytes(sizeBytes, name.length));
     return { id: name, source: `file://${path}`, format: "engine" };
-  }
-
-  async drop(name: string): Promise<void> {
-    await rm(join(this.#folder, name));
   }
 
   /** Bytes of models and parts of models in the cache's folder, as the disk counts them, without the small files. */
@@ -43,7 +41,7 @@ export class Models implements AsyncDisposable {
     let sum = 0;
     for (const name of await readdir(this.root)) {
       if (name === ".penstock") continue;
-      for (const inner of await readdir(join(this.root, name))) {
+      for (const inner of await readdir(join(this.root, name)).catch(() => [])) {
         if (!inner.endsWith(".json")) sum += await diskUsage(join(this.root, name, inner));
       }
     }

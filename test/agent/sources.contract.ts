@@ -1,8 +1,10 @@
+import { once } from "node:events";
+import { request, type IncomingMessage } from "node:http";
 import { expect, it } from "vitest";
 import { SourceError } from "../../runtime/agent/sources/errors.ts";
 import { listWithChecksums } from "../../runtime/agent/sources/checksums.ts";
 import { createSource } from "../../runtime/agent/sources/index.ts";
-import type { Source, SourceFile, SourceOptions } from "../../runtime/agent/sources/source.ts";
+import type { DirectRequest, Source, SourceFile, SourceOptions } from "../../runtime/agent/sources/source.ts";
 import { patternedBytes, sha256 } from "../fakes/range-server.ts";
 
 /** One store, filled by the test, as the contract sees it. */
@@ -21,6 +23,7 @@ export interface Gaps {
   readonly sidecars?: string;
   readonly ownChecksums?: string;
   readonly replacement?: string;
+  readonly direct?: string;
 }
 
 const never = new AbortController().signal;
@@ -105,6 +108,31 @@ export function sourceContract(open: () => Promise<Store>, { gaps, remedy }: { g
     }
   });
 
+  it("makes a plain request that gives the bytes, and notices a replaced file", async (context) => {
+    context.skip(gaps.direct !== undefined, gaps.direct);
+    await using store = await open();
+    await store.put("models/one.gguf", model);
+    const source = sourceOf(store, "models/one.gguf");
+    const [file] = await source.list(never);
+    const direct = file === undefined ? undefined : await source.direct?.(file, never);
+    expect(direct).toBeTruthy();
+    if (direct === undefined || direct === null) return;
+    expect(direct.expiresAtMs ?? Infinity).toBeGreaterThan(Date.now() + 600_000);
+    const { status, body } = await send(direct, { start: 70_001, end: 200_003 });
+    expect({ status, same: body.equals(model.subarray(70_001, 200_003)) }).toEqual({ status: 206, same: true });
+    if (gaps.replacement !== undefined) return;
+    await store.put("models/one.gguf", patternedBytes(model.length, 2));
+    expect([200, 412]).toContain((await send(direct, { start: 0, end: 10 })).status);
+  });
+
+  it("makes no plain request where a proxy must be used", async () => {
+    await using store = await open();
+    await store.put("models/one.gguf", model);
+    const source = createSource(store.uri("models/one.gguf"), { ...store.options, proxied: true });
+    const [file] = await source.list(never);
+    expect(file === undefined ? undefined : ((await source.direct?.(file, never)) ?? null)).toBeNull();
+  });
+
   it("says source_not_found for what is not there", async () => {
     await using store = await open();
     await store.put("models/one.gguf", model);
@@ -169,6 +197,16 @@ export async function read(
   const chunks: Uint8Array[] = [];
   for await (const chunk of source.readRange(file, { start, end, signal: never })) chunks.push(chunk);
   return Buffer.concat(chunks);
+}
+
+/** Sends a direct request as it is, with a range. */
+export async function send(
+  { url, headers }: DirectRequest,
+  { start, end }: { start: number; end: number },
+): Promise<{ status: number | undefined; body: Buffer }> {
+  const outgoing = request(url, { headers: { ...headers, range: `bytes=${start}-${end - 1}` }, agent: false }).end();
+  const [incoming] = (await once(outgoing, "response")) as [IncomingMessage]; // what the event carries
+  return { status: incoming.statusCode, body: Buffer.concat(await incoming.toArray()) };
 }
 
 /** The SourceError that a promise rejects with. */

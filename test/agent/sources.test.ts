@@ -4,12 +4,13 @@ import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { stdSerializers } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { listWithChecksums } from "../../runtime/agent/sources/checksums.ts";
 import { createSource } from "../../runtime/agent/sources/index.ts";
 import type { SourceOptions } from "../../runtime/agent/sources/source.ts";
 import { identityOf, safeUri } from "../../runtime/agent/sources/uri.ts";
 import { patternedBytes, RangeServer, type Reply, type SeenRequest } from "../fakes/range-server.ts";
-import { blobRoute, hubCommit, hubRoute, s3Route } from "../fakes/range-server-stores.ts";
-import { failureOf, read, sourceContract, type Store } from "./sources.contract.ts";
+import { blobRoute, blobSum, hubCommit, hubRoute, s3Route, s3Sum } from "../fakes/range-server-stores.ts";
+import { failureOf, read, send, sourceContract, type Store } from "./sources.contract.ts";
 
 const never = new AbortController().signal;
 
@@ -98,7 +99,7 @@ afterEach(() => vi.unstubAllEnvs());
 describe("file://", () => {
   sourceContract(openDirectory, {
     remedy: /user that runs the agent/,
-    gaps: { ownChecksums: "a file system keeps none" },
+    gaps: { ownChecksums: "a file system keeps none", direct: "what lies here needs no socket" },
   });
 
   it("follows links to files, as the hub's cache has them, but not to folders", async () => {
@@ -237,6 +238,21 @@ describe("hf://", () => {
     }
   });
 
+  it("puts the token into plain requests to the hub itself only", async () => {
+    await using store = await openHub();
+    await store.put("m.gguf", Buffer.from("model"));
+    await store.put("config.json", Buffer.from("{}"));
+    const source = createSource("hf://org/repo", store.options);
+    for (const file of await source.list(never)) {
+      const direct = await source.direct?.(file, never);
+      const isInGit = file.path === "config.json";
+      expect(direct?.url.pathname).toBe(isInGit ? `/org/repo/resolve/${hubCommit}/config.json` : "/cdn/m.gguf");
+      expect(direct?.headers["authorization"]).toBe(isInGit ? "Bearer secret-token" : undefined);
+      // A commit's files do not change, and the CDN's ETag is none that the hub listed.
+      expect(direct).toMatchObject({ etag: null });
+    }
+  });
+
   it("does not send the token to another origin that a page of the list names", async () => {
     await using other = await RangeServer.start({ route: () => ({ status: 200, body: "[]" }) });
     await using server = await RangeServer.start({
@@ -267,6 +283,32 @@ describe("s3://", () => {
     expect(store.server.requests.at(-1)?.headers.authorization).toMatch(/^AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/);
     await createSource("s3://bucket/m.gguf", { s3: { ...store.options.s3, anonymous: true } }).list(never);
     expect(store.server.requests.at(-1)?.headers.authorization).toBeUndefined();
+  });
+
+  it("presigns plain requests, and makes none without credentials", async () => {
+    await using store = await openS3();
+    await store.put("a b/m.gguf", Buffer.from("model"));
+    const source = createSource("s3://bucket/a%20b/m.gguf", store.options);
+    const [file] = await source.list(never);
+    expect(file).toBeDefined();
+    if (file === undefined) return;
+    const direct = await source.direct?.(file, never);
+    expect(direct?.url.searchParams.get("X-Amz-Signature")).toMatch(/^[0-9a-f]{64}$/);
+    expect(direct?.url.searchParams.get("X-Amz-SignedHeaders")).toBe("host");
+    expect(direct?.url.pathname).toBe("/bucket/a%20b/m.gguf");
+    expect(direct?.headers).toEqual({ "if-match": file.etag });
+    const open = createSource("s3://bucket/a%20b/m.gguf", { s3: { ...store.options.s3, anonymous: true } });
+    await open.list(never);
+    expect(await open.direct?.(file, never)).toBeNull();
+  });
+
+  it("takes the object's own CRC-64/NVME, of one object and in a folder", async () => {
+    await using store = await openS3();
+    await store.put("m/summed.gguf", patternedBytes(1 << 20));
+    for (const path of ["m/summed.gguf", "m"]) {
+      const [file] = await listWithChecksums(createSource(store.uri(path), store.options), never);
+      expect(file).toMatchObject({ sha256: null, checksum: { algorithm: "crc64nvme", value: s3Sum } });
+    }
   });
 
   it("says which credentials to set when the chain finds none", async () => {
@@ -309,6 +351,59 @@ describe("az://", () => {
     const connectionString = `DefaultEndpointsProtocol=http;AccountName=account;AccountKey=${key};BlobEndpoint=${endpoint};`;
     await createSource("az://account/container/m.gguf", { azure: { connectionString } }).list(never);
     expect(store.server.requests.at(-1)?.headers.authorization).toMatch(/^SharedKey account:/);
+  });
+
+  it("signs plain requests with a key, for reading that blob only", async () => {
+    await using store = await openBlob();
+    await store.put("m.gguf", Buffer.from("model"));
+    const key = Buffer.from("secret").toString("base64");
+    const endpoint = `${store.server.url}/account`;
+    const connectionString = `DefaultEndpointsProtocol=http;AccountName=account;AccountKey=${key};BlobEndpoint=${endpoint};`;
+    const source = createSource("az://account/container/m.gguf", { azure: { connectionString } });
+    const [file] = await source.list(never);
+    const direct = file === undefined ? undefined : await source.direct?.(file, never);
+    expect(direct).toBeTruthy();
+    if (direct === undefined || direct === null) return;
+    const query = Object.fromEntries(direct.url.searchParams);
+    expect(query).toMatchObject({ sp: "r", sr: "b", sig: expect.stringMatching(/.{40}/) });
+    expect(direct.expiresAtMs).toBeLessThan(Date.now() + 3_700_000);
+    expect(JSON.stringify(direct)).not.toContain(key);
+    expect((await send(direct, { start: 1, end: 3 })).body.toString()).toBe("od");
+  });
+
+  it("sends a bearer token where nothing else is given, and never in the clear", async () => {
+    const getToken = vi.fn<() => Promise<{ token: string; expiresOnTimestamp: number }>>(async () => ({
+      token: "secret-token",
+      expiresOnTimestamp: Date.now() + 3_600_000,
+    }));
+    vi.doMock("@azure/identity", () => ({
+      DefaultAzureCredential: class {
+        getToken = getToken;
+      },
+    }));
+    try {
+      const file = { path: "m.gguf", sizeBytes: 5, etag: '"v"', sha256: null, ranges: true };
+      const direct = await createSource("az://account/container").direct?.(file, never);
+      expect(direct).toMatchObject({
+        url: new URL("https://account.blob.core.windows.net/container/m.gguf"),
+        headers: { authorization: "Bearer secret-token", "if-match": '"v"', "x-ms-version": expect.any(String) },
+      });
+      expect(getToken).toHaveBeenCalledWith("https://storage.azure.com/.default", expect.anything());
+      const azure = { endpoint: "http://emulator/account" };
+      expect(await createSource("az://account/container", { azure }).direct?.(file, never)).toBeNull();
+      expect(getToken).toHaveBeenCalledTimes(1);
+    } finally {
+      vi.doUnmock("@azure/identity");
+    }
+  });
+
+  it("takes the blob's own MD5, of one blob and in a folder", async () => {
+    await using store = await openBlob();
+    await store.put("m/summed.gguf", Buffer.from("model"));
+    for (const path of ["m/summed.gguf", "m"]) {
+      const [file] = await listWithChecksums(createSource(store.uri(path), store.options), never);
+      expect(file).toMatchObject({ sha256: null, checksum: { algorithm: "md5", value: blobSum } });
+    }
   });
 
   it("leaves out the markers of folders that accounts with a hierarchical namespace list", async () => {

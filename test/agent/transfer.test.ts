@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 import { join } from "node:path";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { download, type DownloadOptions } from "../../runtime/agent/downloads/download.ts";
 import { createSource } from "../../runtime/agent/sources/index.ts";
@@ -132,7 +132,10 @@ async function relay(target: number) {
   const server = createServer((near) => {
     sockets.add(near);
     near.on("error", () => undefined);
-    if (isCut) return void near.resetAndDestroy();
+    if (isCut) {
+      near.resetAndDestroy();
+      return;
+    }
     const far = connect(target, "127.0.0.1");
     sockets.add(far);
     far.on("error", () => near.destroy());

@@ -67,6 +67,10 @@ function hubTree(
   return json(200, inside.slice(from, from + 2), from + 2 < inside.length ? { link: next } : {});
 }
 
+/** The CRC-64/NVME that the fake S3 has of objects with `summed` in their names, and the MD5 of fake blobs with it. */
+export const s3Sum = "rosUhgp5mIg=";
+export const blobSum = "9e107d9d372bb6826bd81d3542a419d6";
+
 /** S3 with path-style addresses: HeadObject, GetObject by range, ListObjectsV2 in pages of two. */
 export function s3Route(request: SeenRequest, server: RangeServer): Reply | undefined {
   const { path, query } = request;
@@ -75,6 +79,9 @@ export function s3Route(request: SeenRequest, server: RangeServer): Reply | unde
     if (file === undefined) return xml(404, "<Error><Code>NoSuchKey</Code><Message>none</Message></Error>");
     const wanted = request.headers["x-amz-checksum-mode"] === "ENABLED" && path.includes("hashed");
     const sum = createHash("sha256").update(file.body).digest("base64");
+    if (request.headers["x-amz-checksum-mode"] === "ENABLED" && path.includes("summed")) {
+      return { file, headers: { "x-amz-checksum-crc64nvme": s3Sum, "x-amz-checksum-type": "FULL_OBJECT" } };
+    }
     return { file, headers: wanted ? { "x-amz-checksum-sha256": sum, "x-amz-checksum-type": "FULL_OBJECT" } : {} };
   }
   const bucket = path.replace(/\/$/, "");
@@ -106,6 +113,7 @@ export function blobRoute(request: SeenRequest, server: RangeServer): Reply | un
     }
     const headers: Record<string, string> = { "x-ms-blob-type": "BlockBlob", "last-modified": lastModified };
     if (path.includes("hashed")) headers["x-ms-meta-sha256"] = sha256(file.body);
+    if (path.includes("summed")) headers["content-md5"] = Buffer.from(blobSum, "hex").toString("base64");
     return { file, headers };
   }
   const prefix = query.get("prefix") ?? "";
@@ -125,8 +133,11 @@ const lastModified = "Thu, 01 Jan 2026 00:00:00 GMT";
 function blobRow(name: string, file: ServedFile | undefined): string {
   const { body, etag } = file ?? { body: Buffer.alloc(0), etag: "" };
   const metadata = name.includes("hashed") ? `<Metadata><sha256>${sha256(body)}</sha256></Metadata>` : "";
+  const sum = name.includes("summed")
+    ? `<Content-MD5>${Buffer.from(blobSum, "hex").toString("base64")}</Content-MD5>`
+    : "";
   return (
-    `<Blob><Name>${name}</Name><Properties><Last-Modified>${lastModified}</Last-Modified>` +
+    `<Blob><Name>${name}</Name><Properties>${sum}<Last-Modified>${lastModified}</Last-Modified>` +
     // Lists of the real service give ETags without quotes.
     `<Etag>${etag.replaceAll('"', "")}</Etag><Content-Length>${body.length}</Content-Length>` +
     `<BlobType>BlockBlob</BlobType></Properties>${metadata}</Blob>`

@@ -83,6 +83,7 @@ export class ModelCache implements AsyncDisposable {
   readonly #flights: Flights;
   #foreign: readonly string[] = [];
   #timer: NodeJS.Timeout | undefined;
+  #sweeping: Promise<void> | undefined;
 
   private constructor(shared: SharedDirectory, sources: SourceOptions, options: ModelCacheOptions) {
     const { limits, freeBytes, now = Date.now } = options;
@@ -115,8 +116,10 @@ export class ModelCache implements AsyncDisposable {
     await cache.sweep();
     const { sweepEveryMs = defaultSweepEveryMs } = options;
     if (sweepEveryMs !== null) {
-      // A disk that fails shows where somebody waits for a model; the next sweep tries again.
-      cache.#timer = setInterval(() => void cache.sweep().catch(() => undefined), sweepEveryMs).unref();
+      cache.#timer = setInterval(() => {
+        // A disk that fails shows where somebody waits for a model; the next sweep tries again.
+        cache.#sweeping = cache.sweep().catch(() => undefined);
+      }, sweepEveryMs).unref();
     }
     return cache;
   }
@@ -218,13 +221,14 @@ export class ModelCache implements AsyncDisposable {
   }
 
   /** Ends the sweeps and every use of this process. Fetches end by their own signals. */
-  close(): void {
+  async close(): Promise<void> {
     clearInterval(this.#timer);
     this.#holds.releaseAll();
+    await this.#sweeping;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.close();
+    await this.close();
   }
 
   async #changePins(change: () => Promise<void>): Promise<void> {

@@ -51,8 +51,15 @@ export class RunningEngine implements AsyncDisposable {
     const folder = await temporaryFolder();
     const ports = { api: await freePort(), admin: await freePort(), metrics: await freePort() };
     const place = placeOf(spec.kind, {
-      ...{ command, modelPath, servedName, ports, adapters, gpus: [], logLevel: "warn" },
-      ...{ workDirectory: folder.path, compileCacheDirectory: join(folder.path, "compiled") },
+      command,
+      modelPath,
+      servedName,
+      ports,
+      adapters,
+      gpus: [],
+      workDirectory: folder.path,
+      compileCacheDirectory: join(folder.path, "compiled"),
+      logLevel: "warn",
     });
     const launch = engineOf(spec).launch(spec, place);
     const env = { PATH: process.env["PATH"], HOME: process.env["HOME"], ...launch.env };

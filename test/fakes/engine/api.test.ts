@@ -172,6 +172,12 @@ describe("further endpoints", () => {
     }
   });
 
+  test("a text that is longer than the context is refused, and does not wait for ever", async () => {
+    await using simulator = await startSimulator({ argv: ["--num-gpu-blocks-override", "4"] });
+    const answer = await post(simulator, "/v1/embeddings", { model: "model", input: "x".repeat(1_000) });
+    expect(answer).toMatchObject({ status: 400, text: expect.stringContaining("maximum context length is 64 tokens") });
+  });
+
   test("tokens go there and back", async () => {
     await using simulator = await startSimulator();
     const { text } = await post(simulator, "/tokenize", { model: "model", prompt: "hello world" });

@@ -265,8 +265,13 @@ export class SimEngine {
     return { answer, abort: () => this.#abort(sequence) };
   }
 
-  /** The embedding of a text. Takes the time of its prefill. */
+  /** The embedding of a text. Takes the time of its prefill. Throws 400 when the text is too long. */
   async embed(served: Served, text: string): Promise<number[]> {
+    const tokens = countTokens(text);
+    if (tokens > this.contextTokens) {
+      const message = `This model's maximum context length is ${this.contextTokens} tokens. However, you requested ${tokens} tokens in the input.`;
+      throw new EngineError(400, message, { param: "input" });
+    }
     const { promise, resolve } = Promise.withResolvers<void>();
     const salt = served.adapter?.name ?? "";
     const work = { prompt: text, salt, outputTokens: 0, lastReason: "stop", tokenText: () => "" } as const;
@@ -354,7 +359,8 @@ export class SimEngine {
     if (this.state === "dead") return;
     this.state = "dead";
     this.#loop.abortAll();
-    setTimeout(() => this.host.fail(), watchdogMs).unref();
+    const { speed } = this.host.clock;
+    setTimeout(() => this.host.fail(), Math.max(lastWordsMs, speed === 0 ? 0 : watchdogMs / speed)).unref();
   }
 
   /** Nothing is heard of this engine any more. */
@@ -422,6 +428,9 @@ const diskBytesPerMs = 3.6e6;
 
 /** Between the death of vLLM's engine core and the end of its server: its watchdog looks every 5 s. */
 const watchdogMs = 5_000;
+
+/** Real ms in which a dead engine still answers, so that its client hears the error. */
+const lastWordsMs = 300;
 
 function planAnswer(
   seed: number,

@@ -77,17 +77,11 @@ function ownSettings(given: ReadonlyMap<string, string>): Settings {
 async function run(sim: SimFlags, given: { settings: Settings; rest: readonly string[] }): Promise<void> {
   const { settings, rest } = given;
   const persona = personas[sim.persona];
-  const { modelPath } = readLaunch(sim.persona, rest, process.env).options;
+  const { options, shutdownMs } = readLaunch(sim.persona, rest, process.env);
+  const { modelPath } = options;
   const faults: Settings = { ...findSettings(modelPath, sim.config).settings, ...settings };
   let simulator: Simulator | null = null;
-  for (const signal of ["SIGTERM", "SIGINT"] as const) {
-    process.on(signal, () => {
-      if ((simulator?.engine.faults ?? faults).ignore_sigterm === true) return;
-      console.log(`INFO: ${signal} received, shutting down`);
-      setTimeout(() => process.exit(0), 5_000).unref();
-      void Promise.resolve(simulator?.close(0)).then(() => process.exit(0));
-    });
-  }
+  stopOnSignals(() => ({ simulator, faults: simulator?.engine.faults ?? faults, shutdownMs }));
   // A loading engine has nothing else that keeps the process alive.
   const alive = setInterval(() => flood(simulator?.engine.faults ?? faults), 50);
   console.log(`INFO [api_server.py:1272] ${persona.program} API server version ${persona.defaultVersion}`);
@@ -108,6 +102,25 @@ async function run(sim: SimFlags, given: { settings: Settings; rest: readonly st
     process.exit(1);
   }
   console.log(`INFO: Application startup complete on ${simulator.url}`);
+}
+
+/** What is there to stop: no simulator while it loads. */
+interface Stoppable {
+  readonly simulator: Simulator | null;
+  readonly faults: Settings;
+  readonly shutdownMs: number;
+}
+
+function stopOnSignals(current: () => Stoppable): void {
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.on(signal, () => {
+      const { simulator, faults, shutdownMs } = current();
+      if (faults.ignore_sigterm === true) return;
+      console.log(`INFO: ${signal} received, shutting down`);
+      const isBusy = simulator !== null && simulator.engine.batch.running.length > 0;
+      void Promise.resolve(simulator?.close(isBusy ? shutdownMs : 0)).then(() => process.exit(0));
+    });
+  }
 }
 
 function flood(faults: Settings): void {

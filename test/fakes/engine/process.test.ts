@@ -39,6 +39,21 @@ async function complete(url: string, maxTokens = 8): Promise<string> {
   return answer.choices?.[0]?.text ?? `status ${response.status}`;
 }
 
+/** Reads a streamed completion; `onFirst` hears of its first chunk. Rejects when the stream is cut. */
+async function readStream(url: string, maxTokens: number, onFirst: () => void): Promise<string> {
+  const response = await fetch(`${url}/v1/completions`, {
+    method: "POST",
+    body: JSON.stringify({ model: "m", prompt: "x", max_tokens: maxTokens, ignore_eos: true, stream: true }),
+  });
+  const decoder = new TextDecoder();
+  let received = "";
+  for await (const chunk of response.body ?? []) {
+    if (received === "") onFirst();
+    received += decoder.decode(chunk);
+  }
+  return received;
+}
+
 describe("vLLM's command line", () => {
   test("serves what it is told to, and answers the same after a restart", async () => {
     await using folder = await temporaryFolder();
@@ -86,6 +101,29 @@ describe("vLLM's command line", () => {
     await expect.poll(() => ray.output()).toContain("Ray runtime started.");
     ray.kill("SIGTERM");
     expect(await ray.exited).toEqual({ code: null, signal: "SIGTERM" });
+  });
+
+  test.each([
+    ["--shutdown-timeout 20", "length"],
+    ["--shutdown-timeout 0", "cut"],
+  ])("SIGTERM with %s ends a stream in flight with %s", async (flags, ending) => {
+    await using folder = await temporaryFolder();
+    const { argv, url } = await placeModel(folder.path, { step_delay_ms: 20 });
+    await using engine = spawnSimulator([...argv, ...flags.split(" ")]);
+    await untilReady(url);
+    const stream = readStream(url, 40, () => engine.kill("SIGTERM"));
+    expect(await stream.catch(() => "cut")).toContain(ending);
+    expect(await engine.exited).toEqual({ code: 0, signal: null });
+  });
+
+  test("an engine that dies in its sleep ends its process, after it has said so", async () => {
+    await using folder = await temporaryFolder();
+    const { argv, url } = await placeModel(folder.path);
+    await using engine = spawnSimulator([...argv, "--enable-sleep-mode"], { VLLM_SERVER_DEV_MODE: "1" });
+    await untilReady(url);
+    expect((await fetch(`${url}/sleep?level=1`, { method: "POST" })).status).toBe(200);
+    expect(await complete(url)).toBe("status 500");
+    expect(await engine.exited).toEqual({ code: 1, signal: null });
   });
 
   test("a typo in sim.json is no healthy engine", async () => {
@@ -161,21 +199,12 @@ describe("faults", () => {
 
   test("die_after_tokens: SIGKILL in the middle of a stream", async () => {
     await using folder = await temporaryFolder();
-    const { argv, url } = await placeModel(folder.path, { die_after_tokens: 10 });
+    const { argv, url } = await placeModel(folder.path, { die_after_tokens: 10, step_delay_ms: 5 });
     await using engine = spawnSimulator(argv);
     await untilReady(url);
-    const response = await fetch(`${url}/v1/completions`, {
-      method: "POST",
-      body: JSON.stringify({ model: "m", prompt: "x", max_tokens: 50, ignore_eos: true, stream: true }),
-    });
-    const received: string[] = [];
-    await expect(
-      (async () => {
-        const decoder = new TextDecoder();
-        for await (const chunk of response.body ?? []) received.push(decoder.decode(chunk));
-      })(),
-    ).rejects.toThrow();
-    expect(received.join("").match(/^data: /gm)?.length ?? 0).toBeLessThanOrEqual(10);
+    let began = false;
+    await expect(readStream(url, 50, () => (began = true))).rejects.toThrow();
+    expect(began).toBe(true);
     expect(await engine.exited).toEqual({ code: null, signal: "SIGKILL" });
   });
 

@@ -126,8 +126,8 @@ function simulatorOf(engine: SimEngine, listening: readonly Listening[]): Simula
   const [api] = listening;
   if (api === undefined) throw new Error("a persona has at least one door");
   const close = async (deadlineMs = 0): Promise<void> => {
-    engine.stop();
     await Promise.all(listening.map((server) => server.close(deadlineMs)));
+    engine.stop();
   };
   return {
     url: api.url,

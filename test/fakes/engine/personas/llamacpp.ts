@@ -65,6 +65,7 @@ export const llamacpp: Persona = {
         streamInterval: 1,
       },
       listens: "early",
+      shutdownMs: 0,
       doors: (engine) => [
         {
           app: appOf(engine, flags),

@@ -18,6 +18,8 @@ export interface Launch {
   readonly options: Omit<EngineOptions, "version">;
   /** `early`: takes connections while it loads, and says so. `loaded`: refuses them until then. */
   readonly listens: "early" | "loaded";
+  /** ms that running requests get after SIGTERM. */
+  readonly shutdownMs: number;
   doors(engine: SimEngine): readonly Door[];
 }
 

@@ -76,6 +76,7 @@ export const triton: Persona = {
         streamInterval: 1,
       },
       listens: "loaded",
+      shutdownMs: 0,
       doors(engine) {
         if (!loadsAtStart) engine.unloaded = true;
         return [

@@ -67,6 +67,7 @@ export const trtllm: Persona = {
         streamInterval: 1,
       },
       listens: "loaded",
+      shutdownMs: 0,
       doors: (engine) => [
         {
           app: appOf(engine, config),

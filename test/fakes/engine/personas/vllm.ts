@@ -58,6 +58,7 @@ export const vllm: Persona = {
         streamInterval: flags.number("--stream-interval") ?? 1,
       },
       listens: "loaded",
+      shutdownMs: (flags.number("--shutdown-timeout") ?? 0) * 1_000,
       doors(engine) {
         const app = new Hono<NodeEnv>();
         const apiKey = flags.text("--api-key") ?? env["VLLM_API_KEY"];
