@@ -2,28 +2,19 @@ import { mkdtemp, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { PenstockError } from "../contracts/errors.ts";
-import { readGgufHeader, type GgufHeader } from "../lib/gguf/header.ts";
+import { checkAdapter } from "../lib/adapters/check.ts";
 
-/** Throws `invalid_value` for `lora_path` unless it is a LoRA adapter for a model of `architecture`. */
-export async function checkAdapterFile(path: string, architecture: string): Promise<void> {
-  const header = await headerOf(path);
-  if (header.type !== "adapter") throw refusal(`${path} is not a LoRA adapter in GGUF format.`);
-  if (header.architecture !== architecture) {
-    const other = header.architecture ?? "an unnamed architecture";
-    throw refusal(`${path} is an adapter for ${other}, not for ${architecture}.`);
-  }
-}
-
-async function headerOf(path: string): Promise<GgufHeader> {
+/**
+ * Throws `invalid_value` for `lora_path` unless it is a LoRA adapter that fits the model. llama.cpp ends the process for
+ * some that do not.
+ */
+export async function checkAdapterFile(adapterPath: string, modelPath: string): Promise<void> {
   try {
-    return await readGgufHeader(path);
+    await checkAdapter({ adapterPath, modelPath, format: "gguf", maxRank: null });
   } catch (cause) {
-    throw cause instanceof PenstockError ? refusal(cause.message, cause) : cause;
+    if (!(cause instanceof PenstockError)) throw cause;
+    throw new PenstockError("invalid_value", cause.message, { param: "lora_path", cause });
   }
-}
-
-function refusal(message: string, cause?: unknown): PenstockError {
-  return new PenstockError("invalid_value", message, { param: "lora_path", cause });
 }
 
 /** A name of a file that lasts as long as it is in scope. */

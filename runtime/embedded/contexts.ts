@@ -74,7 +74,7 @@ export class Contexts {
         param: "lora_name",
       });
     }
-    await checkAdapterFile(path, this.#loaded.model.architecture);
+    await checkAdapterFile(path, this.#loaded.path);
     await using link = await freshLink(path);
     const adapter: Adapter = { name, path, loadPath: link.path, pool: undefined, lastUsed: this.#clock++ };
     this.#adapters.set(name, adapter);

@@ -19,6 +19,8 @@ import { Vocabulary } from "./vocabulary.ts";
 export interface LoadedModel {
   readonly llama: Llama;
   readonly model: LlamaModel;
+  /** The GGUF file, or its first shard. */
+  readonly path: string;
   readonly vocabulary: Vocabulary;
   readonly template: ChatTemplate;
   readonly toolFormat: ToolFormat | undefined;
@@ -58,6 +60,7 @@ export async function loadModel(options: EngineOptions, log: Logger): Promise<Lo
   return {
     llama,
     model,
+    path: options.modelPath,
     vocabulary,
     toolFormat,
     template: readTemplate(source, vocabulary, toolFormat),

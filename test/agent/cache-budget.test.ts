@@ -114,6 +114,17 @@ describe("the budget", () => {
     expect((await readdir(models.root)).filter((name) => name.endsWith(".part"))).toEqual([]);
   });
 
+  it("is given back by removing a model whose download broke off", async () => {
+    const cache = await openCache(10);
+    const spec = remote(server, "broken", 8);
+    const broken = await fetchSlowly(cache, spec, 3);
+    await expect(cache.remove(spec)).rejects.toMatchObject({ code: "model_in_use" });
+    broken.controller.abort(new Error("left"));
+    await expect(broken.fetching).rejects.toThrow("left");
+    await cache.remove(spec);
+    expect(await readdir(models.root)).toEqual([".penstock"]);
+  });
+
   it("counts what a resumed download has already once", async () => {
     const cache = await openCache(8);
     const spec = remote(server, "model", 8);
@@ -307,6 +318,15 @@ describe("the disk", () => {
     expect(idsIn(cache)).toEqual(["a"]);
     await touch(cache, await models.put("b", 4));
     expect(idsIn(cache)).toEqual(["b"]);
+  });
+
+  it("is promised only once: what another fetch has yet to write counts as taken", async () => {
+    const cache = await openCache(null, { freeBytes: async () => 10 * block, reserveFreeBytes: 0 });
+    const slow = await fetchSlowly(cache, remote(server, "slow", 7));
+    await expect(cache.ensure(await models.put("a", 4))).rejects.toMatchObject({ code: "cache_full" });
+    await touch(cache, await models.put("b", 3));
+    slow.letGo();
+    await slow.fetching;
   });
 
   it("that is really small holds what fits, one after the other", async (context) => {

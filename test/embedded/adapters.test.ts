@@ -105,10 +105,10 @@ describe("LoRA adapters", () => {
 
   test.each([
     ["no bytes", Buffer.alloc(0), "ends inside its header"],
-    ["a model", tinyModel(), "is not a LoRA adapter"],
+    ["a model", tinyModel(), "is a full model, not an adapter"],
     ["a file cut short", tinyLora().subarray(0, 4000), "cut short"],
-    ["another architecture", edited("llama", "qwen3"), "for qwen3"],
-    ["weights for tensors that are not there", edited("blk.1", "blk.9"), "cannot load"],
+    ["another architecture", edited("llama", "qwen3"), "of architecture qwen3"],
+    ["weights for tensors that are not there", edited("blk.1", "blk.9"), "which this model does not have"],
   ])("%s is refused, and the engine lives on", async (_, bytes, message) => {
     const path = join(folder.path, "bad.gguf");
     await writeFile(path, bytes);

@@ -121,10 +121,6 @@ describe("memory of GPUs", () => {
     [{ kind: "embedded" }, null],
     [{ kind: "llamacpp", gpuLayers: 0 }, null],
     [
-      { kind: "llamacpp", gpuCount: 2 },
-      { count: 2, memory: { bytes: 5.5 * 2 ** 30 }, nvlink: false, asleepBytes: 0 },
-    ],
-    [
       { kind: "llamacpp", unifiedMemory: true },
       { count: 1, memory: { fraction: 0.9 }, nvlink: false, asleepBytes: 0 },
     ],
@@ -152,6 +148,32 @@ describe("memory of GPUs", () => {
   ])("%j", (given, need) => {
     const spec = engineSpec.parse(given);
     expect(engineOf(spec).gpus(spec, 10 * 2 ** 30)).toEqual(need);
+  });
+});
+
+describe("memory of a llama-server", () => {
+  const gib = 2 ** 30;
+  const bytesOf = (given: Record<string, unknown>, weightsBytes: number): number => {
+    const spec = engineSpec.parse({ kind: "llamacpp", parallelSequences: 1, ...given });
+    const memory = engineOf(spec).gpus(spec, weightsBytes)?.memory;
+    return memory !== undefined && "bytes" in memory ? memory.bytes / gib : NaN;
+  };
+
+  // KV cache by the models' shapes: 128 KiB a token for 8B, 320 KiB for 70B.
+  test.each([
+    { model: "8B in 4 bits", weights: 4.6, given: { contextSize: 8192 }, atLeast: 4.6 + 1 + 0.4, atMost: 7.5 },
+    { model: "70B in 4 bits", weights: 40, given: { contextSize: 8192 }, atLeast: 40 + 2.5 + 4 - 0.001, atMost: 48 },
+    { model: "8B, long", weights: 4.6, given: { contextSize: 32_768, parallelSequences: 4 }, atLeast: 21, atMost: 32 },
+  ])("$model", ({ weights, given, atLeast, atMost }) => {
+    expect(bytesOf(given, weights * gib)).toBeGreaterThan(atLeast);
+    expect(bytesOf(given, weights * gib)).toBeLessThan(atMost);
+  });
+
+  test("is divided over GPUs, and smaller with a smaller KV cache", () => {
+    const of = (given: Record<string, unknown>) => bytesOf({ contextSize: 32_768, ...given }, 4 * gib);
+    expect(of({ gpuCount: 2 })).toBeCloseTo(of({}) / 2, 6);
+    expect(of({ kvCacheType: "q8_0" })).toBeLessThan(of({}));
+    expect(of({ kvCacheType: "q4_0" })).toBeLessThan(of({ kvCacheType: "q8_0" }));
   });
 });
 

@@ -1,7 +1,7 @@
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
 import type { AdapterSpec } from "../../contracts/model.ts";
 import { engineOf } from "../../engines/index.ts";
-import { checkAdapter } from "../adapters/check.ts";
+import { checkAdapter } from "../../lib/adapters/check.ts";
 import { messageOf } from "../supervisor/call.ts";
 import type { RunningEngine } from "../supervisor/start.ts";
 import type { Ascent } from "./bring-up.ts";

@@ -1,5 +1,5 @@
 import { PenstockError } from "../../contracts/errors.ts";
-import { openModelFile } from "./open.ts";
+import { openModelFile } from "../model-file.ts";
 import { GgufFault, GgufReader } from "./reader.ts";
 import { tensorTypes } from "./tensor-types.ts";
 

@@ -1,7 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { z } from "zod";
 import { PenstockError } from "../../contracts/errors.ts";
-import { openModelFile } from "../gguf/open.ts";
+import { openModelFile } from "../model-file.ts";
 
 /** A tensor of a safetensors file. */
 export interface SafetensorsTensor {

@@ -1,6 +1,6 @@
 import type { z } from "zod";
 import { PenstockError } from "../../contracts/errors.ts";
-import { openModelFile } from "../gguf/open.ts";
+import { openModelFile } from "../model-file.ts";
 
 /** How a JSON file that came with a model is read. */
 export interface JsonFile<Schema extends z.ZodType> {

@@ -8,12 +8,12 @@ const retryMs = 200;
 
 /**
  * Runs `work` while no other process does so under the same lock file. The lock is SQLite's lock of a database file,
- * which the operating system releases however its owner ends.
+ * which the operating system releases however its owner ends. `signal` ends only the wait for it.
  */
-export async function exclusively<T>(lockFile: string, work: () => Promise<T>): Promise<T> {
+export async function exclusively<T>(lockFile: string, work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   await mkdir(dirname(lockFile), { recursive: true });
   using database = new DatabaseSync(lockFile, { timeout: 0 });
-  while (!tryLock(database)) await delay(retryMs);
+  while (!tryLock(database)) await delay(retryMs, undefined, signal && { signal });
   return await work();
 }
 

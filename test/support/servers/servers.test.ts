@@ -50,6 +50,7 @@ it("exclusively waits for another process, and outlives it", async () => {
   // Long enough for a lock that does not hold to show.
   await new Promise((resolve) => setTimeout(resolve, 500));
   expect(entered).toBe(false);
+  await expect(exclusively(lock, async () => undefined, AbortSignal.timeout(1))).rejects.toThrow(/abort/);
   other.kill("SIGKILL");
   await mine;
   expect(entered).toBe(true);

@@ -2,7 +2,7 @@ import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { checkAdapter } from "../../runtime/agent/adapters/check.ts";
+import { checkAdapter } from "../../runtime/lib/adapters/check.ts";
 import { PenstockError } from "../../runtime/contracts/errors.ts";
 import { text, writeGguf, type GgufMetadata } from "../../runtime/demo/gguf.ts";
 import { tinyEncoder, tinyLora, tinyModel } from "../embedded/tiny-gguf.ts";

@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { readSafetensorsHeader } from "../../lib/safetensors/header.ts";
-import { readModelJson } from "../../lib/safetensors/json-file.ts";
+import { readSafetensorsHeader } from "../safetensors/header.ts";
+import { readModelJson } from "../safetensors/json-file.ts";
 import { baseConfig, sizesOf } from "./base-config.ts";
 import type { AdapterFiles, CheckedAdapter } from "./check.ts";
 import { peftConfig, settingsOf } from "./peft-config.ts";

@@ -1,5 +1,5 @@
 import { basename, dirname, join } from "node:path";
-import { readGgufHeader, type GgufHeader, type GgufTensor } from "../../lib/gguf/header.ts";
+import { readGgufHeader, type GgufHeader, type GgufTensor } from "../gguf/header.ts";
 import type { AdapterFiles, CheckedAdapter } from "./check.ts";
 import { checkRank, ofAdapter, refusal } from "./refusal.ts";
 

@@ -1,5 +1,5 @@
 import { open, type FileHandle } from "node:fs/promises";
-import { PenstockError } from "../../contracts/errors.ts";
+import { PenstockError } from "../contracts/errors.ts";
 
 /** Opens a file of a model to read. `name` is what messages call it. Throws `model_file_invalid`. */
 export async function openModelFile(path: string, name: string): Promise<FileHandle> {

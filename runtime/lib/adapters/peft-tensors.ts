@@ -1,4 +1,4 @@
-import type { Dtype, SafetensorsTensor } from "../../lib/safetensors/header.ts";
+import type { Dtype, SafetensorsTensor } from "../safetensors/header.ts";
 import type { BaseSizes } from "./base-config.ts";
 import { refusal } from "./refusal.ts";
 
