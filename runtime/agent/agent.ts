@@ -95,10 +95,9 @@ export async function startAgent(options: AgentOptions, log: Logger): Promise<Ag
   if (cache.foreign.length > 0) log.warn({ names: cache.foreign }, "files that are not the cache's are left alone");
   const tool = gpuToolOf(options);
   const { gpus, problem } = await findGpus(tool, log);
-  if (gpus.snapshot().length > 0) {
-    const sampler = new GpuSampler({ slots: gpus, tool, intervalMs: gpuSampleIntervalMs, log });
-    stack.defer(() => sampler.stop());
-  }
+  const sampler =
+    gpus.snapshot().length === 0 ? null : new GpuSampler({ slots: gpus, tool, intervalMs: gpuSampleIntervalMs, log });
+  stack.defer(async () => sampler?.stop());
   // The address is known only once the port is taken, and models are asked for only after that.
   const address = { url: "" };
   const lifecycle = lifecycleOf(options, { cache, gpus, address, log });
@@ -110,7 +109,7 @@ export async function startAgent(options: AgentOptions, log: Logger): Promise<Ag
     cacheDirectory: options.cacheDirectory,
     cacheBudgetBytes: options.cache?.budgetBytes ?? null,
     gpus,
-    gpuProblem: problem,
+    gpuProblem: () => problem ?? sampler?.problem ?? null,
     drainTimeoutMs: options.drainTimeoutMs,
   });
   const relay = new Relay({ keepAlive: false });

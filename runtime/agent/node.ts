@@ -29,8 +29,8 @@ export interface NodeOptions {
   readonly cacheDirectory: string;
   readonly cacheBudgetBytes: number | null;
   readonly gpus: GpuSlots;
-  /** Why the GPUs cannot be used, when their driver is broken. */
-  readonly gpuProblem: string | null;
+  /** Why the GPUs cannot be used or are not known, while their driver is broken. */
+  readonly gpuProblem: () => string | null;
   /** How long a drain waits for requests that run. */
   readonly drainTimeoutMs: number;
 }
@@ -152,7 +152,8 @@ export class Node {
   #state(hasDisk: boolean): { state: AgentState; reason: string | null } {
     if (this.#draining !== null) return { state: "DRAINING", reason: this.#draining };
     if (!hasDisk) return { state: "DEGRADED", reason: "The cache's disk cannot be reached." };
-    if (this.#options.gpuProblem !== null) return { state: "DEGRADED", reason: this.#options.gpuProblem };
+    const gpuProblem = this.#options.gpuProblem();
+    if (gpuProblem !== null) return { state: "DEGRADED", reason: gpuProblem };
     const { records } = this.#options.lifecycle;
     if (records.some(({ transition }) => transition?.kind === "up")) return { state: "LOADING_MODEL", reason: null };
     if (this.running > 0) return { state: "INFERRING", reason: null };

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ModelCache, type ModelCacheOptions } from "../../runtime/agent/cache/cache.ts";
 import { keyOf, type CachedSpec } from "../../runtime/agent/cache/key.ts";
-import { patternedBytes, RangeServer } from "../fakes/range-server.ts";
+import { patternedBytes, type RangeServer } from "../fakes/range-server.ts";
 import { smallDisk } from "../support/folders.ts";
 import { block, hang, idsIn, Models, remote, touch } from "./cache-models.ts";
 
@@ -15,12 +15,9 @@ let models: Models;
 let server: RangeServer;
 beforeEach(async () => {
   models = await Models.make();
-  server = await RangeServer.start();
+  ({ server } = models);
 });
-afterEach(async () => {
-  await server[Symbol.asyncDispose]();
-  await models[Symbol.asyncDispose]();
-});
+afterEach(async () => models[Symbol.asyncDispose]());
 
 const openCache = (blocks: number | null, options: ModelCacheOptions = {}) =>
   ModelCache.open(models.root, {}, { limits, budgetBytes: blocks === null ? null : blocks * block, ...options });

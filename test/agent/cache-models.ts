@@ -3,33 +3,32 @@ import { join } from "node:path";
 import type { EnsureOptions, ModelCache } from "../../runtime/agent/cache/cache.ts";
 import { diskUsage } from "../../runtime/agent/cache/files.ts";
 import type { CachedSpec } from "../../runtime/agent/cache/key.ts";
-import { patternedBytes, type RangeServer } from "../fakes/range-server.ts";
-import { temporaryFolder } from "../support/folders.ts";
+import { patternedBytes, RangeServer } from "../fakes/range-server.ts";
+import { temporaryFolder, type TemporaryFolder } from "../support/folders.ts";
 
 /** What the tests of the cache call a block: models are so many of them, so that sizes on disk are what they seem. */
 export const block = 4096;
 
-/** Models on this machine, beside an empty folder for a cache. */
+/** Models on this machine and on a server, beside an empty folder for a cache. */
 export class Models implements AsyncDisposable {
   /** Where the cache goes. */
   readonly root: string;
-  readonly #folder: string;
-  readonly #dispose: () => Promise<void>;
+  readonly server: RangeServer;
+  readonly #folder: TemporaryFolder;
 
-  private constructor(folder: string, dispose: () => Promise<void>) {
+  private constructor(folder: TemporaryFolder, server: RangeServer) {
+    this.root = join(folder.path, "cache");
+    this.server = server;
     this.#folder = folder;
-    this.root = join(folder, "cache");
-    this.#dispose = dispose;
   }
 
   static async make(): Promise<Models> {
-    const folder = await temporaryFolder();
-    return new Models(folder.path, async () => folder[Symbol.asyncDispose]());
+    return new Models(await temporaryFolder(), await RangeServer.start());
   }
 
   /** Makes a model of so many blocks, unless it is there. */
   async put(name: string, blocks: number): Promise<CachedSpec> {
-    const path = join(this.#folder, name);
+    const path = join(this.#folder.path, name);
     const sizeBytes = blocks * block;
     const isThere = (await stat(path).catch(() => undefined))?.size === sizeBytes;
     if (!isThere) await writeFile(path, patternedBytes(sizeBytes, name.length));
@@ -49,7 +48,8 @@ export class Models implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#dispose();
+    await this.server[Symbol.asyncDispose]();
+    await this.#folder[Symbol.asyncDispose]();
   }
 }
 

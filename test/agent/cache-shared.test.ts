@@ -11,7 +11,7 @@ import { keyOf, type CachedSpec } from "../../runtime/agent/cache/key.ts";
 import { FileLock, type LockMode } from "../../runtime/agent/cache/lock.ts";
 import { writeManifest } from "../../runtime/agent/cache/manifest.ts";
 import { SharedDirectory } from "../../runtime/agent/cache/shared.ts";
-import { RangeServer } from "../fakes/range-server.ts";
+import type { RangeServer } from "../fakes/range-server.ts";
 import { block, hang, idsIn, Models, remote, touch } from "./cache-models.ts";
 
 const limits = { rangeBytes: block, connections: 2, noteEveryMs: 0 };
@@ -54,12 +54,9 @@ let models: Models;
 let server: RangeServer;
 beforeEach(async () => {
   models = await Models.make();
-  server = await RangeServer.start();
+  ({ server } = models);
 });
-afterEach(async () => {
-  await server[Symbol.asyncDispose]();
-  await models[Symbol.asyncDispose]();
-});
+afterEach(async () => models[Symbol.asyncDispose]());
 
 const openCache = (budgetBlocks?: number) =>
   ModelCache.open(

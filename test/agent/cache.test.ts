@@ -422,6 +422,25 @@ describe("the directory", () => {
     expect((await openCache()).list()[0]?.modelIds.toSorted()).toEqual(ids);
   });
 
+  it("notes an id only at the entry that its last spec names", async () => {
+    const cache = await openCache();
+    server.put("/n.gguf", model);
+    const [before, after] = [
+      { ...hashed(), id: "a" },
+      { ...spec("/n.gguf"), id: "a" },
+    ];
+    await ensureOnce(cache, before);
+    expect([cache.has(before), cache.has(after)]).toEqual([true, false]);
+    await ensureOnce(cache, { ...hashed(), id: "b" });
+    const ids = (one: ModelCache) =>
+      one.list().map(({ key, modelIds }) => `${key === keyOf(after)} ${modelIds.join()}`);
+    await ensureOnce(cache, after);
+    expect(ids(cache).toSorted()).toEqual(["false b", "true a"]);
+    expect(ids(await openCache()).toSorted()).toEqual(["false b", "true a"]);
+    await ensureOnce(cache, before);
+    expect(ids(cache).toSorted()).toEqual(["false b,a", "true "]);
+  });
+
   it("counts revisions when entries, ids or pins change, and not when a model is only used again", async () => {
     const cache = await openCache();
     const seen = [cache.revision];

@@ -55,7 +55,11 @@ export async function simAgent(options: Partial<AgentOptions> & { machine?: Mach
         cacheDirectory: join(folder.path, "cache"),
         stateDirectory: join(folder.path, "state"),
         sources: {},
-        engineEnv: { PATH: process.env["PATH"] ?? "" },
+        engineEnv: {
+          PATH: process.env["PATH"] ?? "",
+          // Halves the start of a simulated engine.
+          NODE_COMPILE_CACHE: join(repository, "node_modules/.cache/node"),
+        },
         engineCommands: {
           vllm: simulated("vllm"),
           triton: simulated("triton"),

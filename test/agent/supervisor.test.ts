@@ -189,7 +189,9 @@ test("the output is a ring: a flood keeps the last lines, and the reason is the 
 test.each([
   ["0.11.0\n", [0, 11, 0]],
   ["INFO 11-21 13:00:00.123 [importing.py]\n0.20.1.dev3+gabc\n", [0, 20, 1]],
-  ["version: 5430 (abc1234)\nbuilt with gcc 12.2.0", [12, 2, 0]],
+  ["version: 0.4.0-dev (build 1, commit 80fb11a)\nbuilt with GNU 12.2.0 for Linux x86_64\n", [0, 4, 0]],
+  ["version: 6543 (abc1234)\nbuilt with cc (Ubuntu 13.3.0-6ubuntu2) 13.3.0 for x86_64\n", [0, 0, 6543]],
+  ["[TensorRT-LLM] TensorRT LLM version: 1.3.0\nUsage: trtllm-serve 9.9.9", [1, 3, 0]],
   ["llama-server v0.5.0\n", [0, 5, 0]],
   ["version: 5430 (abc1234)\n", [0, 0, 5430]],
   ["nothing of the kind", undefined],

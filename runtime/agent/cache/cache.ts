@@ -59,7 +59,7 @@ export interface CacheEntry {
   readonly pinned: boolean;
   /** By this process; of others one only hears when the entry is to be removed. */
   readonly inUse: boolean;
-  /** Models that asked for this entry, in this run or an earlier one. */
+  /** Models that this entry serves, by the last spec of each, in this run or an earlier one. */
   readonly modelIds: readonly string[];
 }
 
@@ -137,6 +137,11 @@ export class ModelCache implements AsyncDisposable {
     }));
   }
 
+  /** Whether a model is complete on disk, as of the last look. No I/O. */
+  has(spec: CachedSpec): boolean {
+    return this.#catalog.get(keyOf(spec)) !== undefined;
+  }
+
   /** Bytes of all models that are complete on disk. */
   get sizeBytes(): number {
     return this.#catalog.sizeBytes;
@@ -203,8 +208,7 @@ export class ModelCache implements AsyncDisposable {
   /** Deletes an entry of `list()`. Throws `model_in_use` like `remove`, and `invalid_value`. */
   async removeKey(key: string): Promise<void> {
     if (!isKey(key)) throw new PenstockError("invalid_value", "This is not the key of a cached model.");
-    const isFree = !this.#flights.has(key) && (await this.#shared.locked(() => this.#room.remove(key)));
-    if (isFree) return;
+    if (await this.#shared.locked(() => this.#room.remove(key))) return;
     throw new PenstockError("model_in_use", "The model is in use or being fetched; unload it or cancel that first.", {
       retryAfterSeconds: 5,
     });

@@ -33,10 +33,6 @@ export class Flights {
     this.#inside = inside;
   }
 
-  has(key: string): boolean {
-    return this.#flights.has(key);
-  }
-
   /** Waits for a model with all who ask for it. Throws what `obtain` throws, or the signal's reason. */
   async join(wanted: Wanted, { onProgress, signal, isBackground }: Asked): Promise<Obtained> {
     for (;;) {

@@ -18,7 +18,7 @@ const fileRecord = z.object({
   etag: z.string().nullable(),
 });
 
-/** An entry remembers so many ids of models that asked for it. */
+/** An entry remembers so many ids of models that it serves. */
 export const maxModelIds = 64;
 
 const manifest = z.object({

@@ -31,18 +31,13 @@ export class Usage {
     if (manifest !== undefined) await this.note({ key, spec }, manifest);
   }
 
-  /** Notes down a use of an entry, and what its check found. On a full disk it is only kept in mind. */
+  /** Notes down a use of an entry, and what its check found. */
   async note({ key, spec }: { key: string; spec: CachedSpec | undefined }, checked: Manifest): Promise<Manifest> {
-    const directory = this.#shared.layout.entry(key);
     // Another agent may have noted its own model since the check began.
-    const recorded = (await readManifest(directory)) ?? checked;
+    const recorded = (await readManifest(this.#shared.layout.entry(key))) ?? checked;
     const manifest = { ...checked, modelIds: withId(recorded.modelIds, spec?.id), lastUsedMs: await this.now() };
-    try {
-      await writeManifest(directory, manifest);
-    } catch (thrown) {
-      if (!isOutOfSpace(thrown)) throw thrown;
-    }
-    await this.#catalog.note(key, manifest);
+    await this.#save(key, manifest);
+    await this.#takeId(key, spec?.id);
     return manifest;
   }
 
@@ -57,7 +52,29 @@ export class Usage {
     await promote(layout, key);
     hold.lock ??= this.#shared.tryLock(key, "use");
     await this.#catalog.note(key, manifest);
+    await this.#takeId(key, spec.id);
     return manifest;
+  }
+
+  /** An id stands for one source at a time: entries that it asked for before do not serve it any more. */
+  async #takeId(key: string, id: string | undefined): Promise<void> {
+    if (id === undefined) return;
+    for (const other of this.#catalog.entries.filter((entry) => entry.key !== key && entry.modelIds.includes(id))) {
+      const manifest = await readManifest(this.#shared.layout.entry(other.key));
+      if (manifest !== undefined) {
+        await this.#save(other.key, { ...manifest, modelIds: manifest.modelIds.filter((one) => one !== id) });
+      }
+    }
+  }
+
+  /** On a full disk a change is only kept in mind. */
+  async #save(key: string, manifest: Manifest): Promise<void> {
+    try {
+      await writeManifest(this.#shared.layout.entry(key), manifest);
+    } catch (thrown) {
+      if (!isOutOfSpace(thrown)) throw thrown;
+    }
+    await this.#catalog.note(key, manifest);
   }
 }
 

@@ -84,8 +84,11 @@ export async function prove({ record, host }: Ascent, engine: RunningEngine): Pr
 /** Bytes on each GPU that a need comes to on these GPUs. */
 export function bytesPerGpu(need: GpuNeed, host: ModelHost): number {
   if ("bytes" in need.memory) return Math.ceil(need.memory.bytes);
-  const smallest = Math.min(...host.gpus.snapshot().map((gpu) => gpu.memoryTotalBytes));
-  return Math.ceil(need.memory.fraction * smallest);
+  // Chips that share the memory of their CPU tell no size; there is nothing to take a part of, and a byte is refused or not.
+  const sizes = host.gpus
+    .snapshot()
+    .flatMap(({ memoryTotalBytes }) => (memoryTotalBytes > 0 ? [memoryTotalBytes] : []));
+  return sizes.length === 0 ? 1 : Math.ceil(need.memory.fraction * Math.min(...sizes));
 }
 
 function checkSpec({ id, spec, engineSpec }: ModelRecord, engine: Engine<EngineSpec>): void {

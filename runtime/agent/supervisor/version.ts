@@ -50,11 +50,16 @@ export class EngineVersions {
 }
 
 /**
- * The version in the last line that has one, since warnings come before it: `1.2.3`, `1.2`, or llama.cpp's build number
- * (`version: 1234`) as 0.0.1234.
+ * The version in the last line that speaks of one, or else in the last line that has one, since warnings come before it:
+ * `1.2.3`, `1.2`, or llama.cpp's build number (`version: 1234`) as 0.0.1234. What it was built with is not meant.
  */
 export function parseVersion(text: string): Version | undefined {
-  for (const line of text.split("\n").toReversed()) {
+  const lines = text.split("\n").filter((line) => !/^\s*built with/i.test(line));
+  const [named, others] = [
+    lines.filter((line) => /version/i.test(line)),
+    lines.filter((line) => !/version/i.test(line)),
+  ];
+  for (const line of [...named.toReversed(), ...others.toReversed()]) {
     const triple = /(?:^|[\s=v])(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?/.exec(line);
     if (triple !== null) return [Number(triple[1]), Number(triple[2]), Number(triple[3] ?? 0)];
     const build = /\bversion:?\s+b?(\d{1,6})\b/.exec(line);

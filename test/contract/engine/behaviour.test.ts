@@ -55,7 +55,11 @@ const subjects: readonly Subject[] = [
     weights: "tiny",
   },
   llama("llama-server", {}),
-  llama("llama-server with a small KV cache for two", { parallelSequences: 2, kvCacheType: "q8_0", flashAttention: "on" }),
+  llama("llama-server with a small KV cache for two", {
+    parallelSequences: 2,
+    kvCacheType: "q8_0",
+    flashAttention: "on",
+  }),
   // The demo model is no embedding model, so it must be told how to make one vector of many.
   llama("llama-server for embeddings", { task: "embed" }, "--pooling", "mean"),
   simulated({ kind: "vllm", lora: {} }),
@@ -83,33 +87,31 @@ beforeAll(async () => {
 });
 afterAll(() => folder[Symbol.asyncDispose]());
 
-const titled = ({ title, lacking }: Subject): string =>
-  lacking === undefined ? title : `${title} (not here: ${lacking})`;
+/** A subject with its title and, where it cannot run, the reason in it. */
+const titled = (subject: Subject) => ({
+  ...subject,
+  title: subject.lacking === undefined ? subject.title : `${subject.title} (not here: ${subject.lacking})`,
+});
+const hasRuntimeAdapters = ({ spec }: Subject): boolean =>
+  engines[spec.kind].capabilities.adapters === "runtime" && engineOf(spec).adapterLimits(spec).count > 0;
+const canSleep = ({ spec }: Subject): boolean => engineOf(spec).sleep(spec, "any") !== null;
 
-describe.each(subjects.map((subject) => ({ ...subject, title: titled(subject) })))("$title", (subject) => {
-  const { spec, lacking } = subject;
-  const described = engineOf(spec);
-  const { capabilities, metrics } = engines[spec.kind];
-  const hasRuntimeAdapters = capabilities.adapters === "runtime" && described.adapterLimits(spec).count > 0;
-  const canSleep = described.sleep(spec, "any") !== null;
-  let engine: RunningEngine;
+async function start(subject: Subject, adapters: Readonly<Record<string, string>> = {}): Promise<RunningEngine> {
+  const command = await subject.command();
+  return RunningEngine.start({ spec: subject.spec, command, modelPath: files[subject.weights].model, adapters });
+}
 
-  const start = async (adapters: Readonly<Record<string, string>> = {}): Promise<RunningEngine> =>
-    RunningEngine.start({
-      spec,
-      command: await subject.command(),
-      modelPath: files[subject.weights].model,
-      adapters,
-    });
+describe.each(subjects.map(titled))("$title", (subject) => {
+  describe.skipIf(subject.lacking !== undefined)("running", () => {
+    const { spec } = subject;
+    let engine: RunningEngine;
+    beforeAll(async () => {
+      engine = await start(subject);
+    }, buildTimeoutMs);
+    afterAll(() => engine[Symbol.asyncDispose]());
 
-  beforeAll(async () => {
-    if (lacking === undefined) engine = await start();
-  }, buildTimeoutMs);
-  afterAll(() => engine?.[Symbol.asyncDispose]());
-
-  describe.skipIf(lacking !== undefined)("running", () => {
     test("takes calls and is healthy", async () => {
-      const { ready, health } = described.launch(spec, placeOf(spec.kind));
+      const { ready, health } = engineOf(spec).launch(spec, placeOf(spec.kind));
       for (const call of [ready, health]) expect(call === null ? 200 : (await engine.call(call)).status).toBe(200);
     });
 
@@ -120,45 +122,48 @@ describe.each(subjects.map((subject) => ({ ...subject, title: titled(subject) })
     });
 
     test("has the signals that it says it has", async () => {
+      const { metrics } = engines[spec.kind];
       const { values, missing } = readSignals(metrics, await engine.ok(metrics.call));
       // Triton's two back ends publish different halves of them.
       expect(spec.kind === "triton" ? [] : missing).toEqual([]);
       expect(values.running ?? 0).toBe(0);
     });
 
-    if (hasRuntimeAdapters) {
-      test("loads and unloads an adapter", async () => {
-        const adapter = { name: "legal", servedName: engine.servedName, path: files[subject.weights].lora };
-        const base = await engine.probe();
-        await expect(engine.probe("legal")).rejects.toThrow(/404/);
-        await engine.ok(described.loadAdapter(adapter));
-        expect((await engine.probe("legal")).text).not.toBe(base.text);
-        expect(await engine.probe()).toEqual(near(base));
-        await engine.ok(described.unloadAdapter(adapter));
-        await expect(engine.probe("legal")).rejects.toThrow(/404/);
-      });
-
-      test("starts with an adapter", async () => {
-        await using adapted = await start({ legal: files[subject.weights].lora });
-        const base = await engine.probe();
-        expect((await adapted.probe("legal")).text).not.toBe(base.text);
-        expect(await adapted.probe()).toEqual(near(base));
-      });
-    }
-
-    if (canSleep) {
-      test("sleeps, and computes the same when it wakes", async () => {
-        const before = await engine.probe();
-        for (const call of described.sleep(spec, engine.servedName) ?? []) await engine.ok(call);
-        for (const call of described.wake(spec, engine.servedName)) await engine.ok(call);
-        expect(await engine.probe()).toEqual(near(before));
-      });
-    }
-
     test("ends at SIGTERM", async () => {
-      await using other = await start();
+      await using other = await start(subject);
       expect([0, 143, null]).toContain(await other.terminate());
     });
+  });
+});
+
+describe.each(subjects.filter(hasRuntimeAdapters).map(titled))("adapters: $title", (subject) => {
+  test("come and go at run time", async () => {
+    await using engine = await start(subject);
+    const described = engineOf(subject.spec);
+    const adapter = { name: "legal", servedName: engine.servedName, path: files[subject.weights].lora };
+    const base = await engine.probe();
+    await expect(engine.probe("legal")).rejects.toThrow(/404/);
+    await engine.ok(described.loadAdapter(adapter));
+    expect((await engine.probe("legal")).text).not.toBe(base.text);
+    expect(await engine.probe()).toEqual(near(base));
+    await engine.ok(described.unloadAdapter(adapter));
+    await expect(engine.probe("legal")).rejects.toThrow(/404/);
+  });
+
+  test("may be there from the start", async () => {
+    await using engine = await start(subject, { legal: files[subject.weights].lora });
+    expect((await engine.probe("legal")).text).not.toBe((await engine.probe()).text);
+  });
+});
+
+describe.each(subjects.filter(canSleep).map(titled))("sleep: $title", (subject) => {
+  test("computes the same when it wakes", async () => {
+    await using engine = await start(subject);
+    const described = engineOf(subject.spec);
+    const before = await engine.probe();
+    for (const call of described.sleep(subject.spec, engine.servedName) ?? []) await engine.ok(call);
+    for (const call of described.wake(subject.spec, engine.servedName)) await engine.ok(call);
+    expect(await engine.probe()).toEqual(near(before));
   });
 });
 

@@ -7,7 +7,12 @@ import { engines } from "../../../runtime/engines/index.ts";
 import { tinyLora, tinyModel, writeModel } from "../../embedded/tiny-gguf.ts";
 import { temporaryFolder } from "../../support/folders.ts";
 import { repository } from "../../support/repository.ts";
-import { buildTimeoutMs, lackingLlamaServer, llamaServer, type LlamaServer } from "../../support/servers/llama-server.ts";
+import {
+  buildTimeoutMs,
+  lackingLlamaServer,
+  llamaServer,
+  type LlamaServer,
+} from "../../support/servers/llama-server.ts";
 import { RunningEngine } from "./running-engine.ts";
 
 const lacking = lackingLlamaServer();

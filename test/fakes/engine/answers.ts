@@ -1,7 +1,9 @@
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import type { Context } from "hono";
 import type { NodeEnv } from "../../../runtime/lib/serve.ts";
-import type { Answer, AnswerWork, EngineError, SimEngine } from "./engine.ts";
+import type { SimEngine } from "./engine.ts";
+import type { EngineError } from "./errors.ts";
+import type { Answer, AnswerWork } from "./plan.ts";
 import type { EndReason } from "./scheduler.ts";
 import { countTokens } from "./text.ts";
 

@@ -1,117 +1,15 @@
-import { readFileSync, statSync } from "node:fs";
-import { basename, join } from "node:path";
-import { z } from "zod";
+import { basename } from "node:path";
+import { readAdapter, type Adapter, type Served } from "./adapter.ts";
 import { BlockPool } from "./blocks.ts";
-import { costProfiles, overhead, transferMs, type CostProfile, type ProfileName } from "./cost.ts";
-import { countUp, type Faults, type Settings } from "./faults.ts";
-import { GpuLoop, waitOn, type Clock } from "./loop.ts";
+import { costProfiles, overhead, transferMs, type CostProfile } from "./cost.ts";
+import { EngineError, LoadFailure } from "./errors.ts";
+import { countUp, type Faults } from "./faults.ts";
+import { GpuLoop, waitOn } from "./loop.ts";
 import { Histogram } from "./metrics.ts";
+import type { EngineHost, EngineOptions } from "./options.ts";
+import { planAnswer, type Answer, type AnswerListener, type AnswerWork } from "./plan.ts";
 import { Batch, type EndReason, type Sequence } from "./scheduler.ts";
-import { answerSeed, answerToken, countTokens, embeddingOf, hash53, naturalLength, tokenCharacters } from "./text.ts";
-
-/** What an engine is started with, as its persona read it from the command line. */
-export interface EngineOptions {
-  readonly modelPath: string;
-  /** Names that requests may use; the first is told. */
-  readonly servedNames: readonly string[];
-  /** What a name that is not served means: vLLM's 404, Triton's 400, or nothing at all to llama-server. */
-  readonly unknownName: 404 | 400 | "ignored";
-  /** Adapters that apply to every request, as their paths; part of what the weights are. */
-  readonly mergedAdapters: readonly string[];
-  readonly version: string;
-  readonly blockTokens: number;
-  readonly maxNumSeqs: number;
-  readonly maxNumBatchedTokens: number;
-  /** Null: as many as the KV cache holds. */
-  readonly maxModelLen: number | null;
-  readonly prefixCaching: boolean;
-  /** Overrides what the settings and the profile say. */
-  readonly kvBlocks: number | null;
-  /** Null: started without LoRA. */
-  readonly lora: { readonly maxLoras: number; readonly maxRank: number; readonly maxCpuLoras: number } | null;
-  /** Adapters that are there from the start: name -> path. */
-  readonly adapters: Readonly<Record<string, string>>;
-  /** Whether `--enable-sleep-mode` was given. */
-  readonly sleepMode: boolean;
-  readonly streamInterval: number;
-}
-
-/** What surrounds an engine: simulated time, faults, and the process that it lives in. */
-export interface EngineHost {
-  readonly clock: Clock;
-  readonly profile: ProfileName;
-  readonly settings: Settings;
-  /** Where counter files lie. */
-  readonly counterFolder: string;
-  /** Ends the engine as SIGKILL does. */
-  kill(): void;
-  /** Ends the engine with exit code 1, as a fatal error does. */
-  fail(): void;
-}
-
-/** An error that a client sees. Each persona writes it in its own shape. */
-export class EngineError extends Error {
-  readonly status: number;
-  readonly type: string;
-  readonly param: string | null;
-
-  constructor(status: number, message: string, details: { type?: string; param?: string } = {}) {
-    super(message);
-    this.status = status;
-    this.type = details.type ?? errorTypes[status] ?? "InternalServerError";
-    this.param = details.param ?? null;
-  }
-}
-
-/** vLLM's names of errors. */
-const errorTypes: Readonly<Record<number, string>> = { 400: "BadRequestError", 404: "NotFoundError" };
-
-/** The start failed: what the engine says last. */
-export class LoadFailure extends Error {}
-
-/** A model or adapter that a request names. */
-export interface Served {
-  readonly name: string;
-  /** Null for the model itself. */
-  readonly adapter: Adapter | null;
-}
-
-/** A loaded adapter. */
-export interface Adapter {
-  readonly name: string;
-  readonly path: string;
-  readonly rank: number;
-  readonly seed: number;
-}
-
-/** One answer that a request wants. */
-export interface AnswerWork {
-  readonly served: Served;
-  readonly prompt: string;
-  /** Null: until the model ends by itself. */
-  readonly maxTokens: number | null;
-  readonly minTokens: number;
-  readonly ignoreEos: boolean;
-  readonly stop: readonly string[];
-  readonly choice: number;
-}
-
-/** An answer on its way. */
-export interface Answer {
-  readonly seed: number;
-  /** Tokens of the whole answer. */
-  readonly tokens: number;
-  readonly reason: EndReason;
-  /** Text of the tokens from `start` to `end`, without a stop string and what follows it. */
-  text(start: number, end: number): string;
-}
-
-/** Who hears of an answer. */
-export interface AnswerListener {
-  onStart?(cachedTokens: number): void;
-  onToken?(produced: number): void;
-  onEnd(reason: EndReason): void;
-}
+import { answerSeed, answerToken, countTokens, embeddingOf, hash53 } from "./text.ts";
 
 /** What of a sleeping engine is back already. */
 type Tag = "weights" | "kv_cache";
@@ -122,7 +20,6 @@ const keptCalls = 10_000;
 /** Bytes on the GPU that a sleeping engine keeps (1.4 GiB seen on an H100). */
 const asleepBytes = Math.round(1.4 * 2 ** 30);
 
-const adapterConfig = z.looseObject({ r: z.number().int().min(1) });
 const secondBounds = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80];
 
 /** One simulated engine: a model on virtual GPUs, without its HTTP. */
@@ -431,56 +328,3 @@ const watchdogMs = 5_000;
 
 /** Real ms in which a dead engine still answers, so that its client hears the error. */
 const lastWordsMs = 300;
-
-function planAnswer(
-  seed: number,
-  work: Pick<AnswerWork, "ignoreEos" | "minTokens" | "stop"> & { maxTokens: number; natural: number | undefined },
-): Answer {
-  const natural = Math.max(work.natural ?? naturalLength(seed), work.minTokens);
-  const untilEnd = work.ignoreEos ? work.maxTokens : Math.min(work.maxTokens, natural);
-  const whole = (end: number): string =>
-    Array.from({ length: end }, (_, position) => answerToken(seed, position).text).join("");
-  const stops = work.stop.length === 0 ? [] : stopPlaces(whole(untilEnd), work.stop);
-  const cut = stops.length === 0 ? undefined : stops.reduce((first, place) => (place.at < first.at ? place : first));
-  const tokens = cut === undefined ? untilEnd : Math.ceil(cut.end / tokenCharacters);
-  const ended = cut !== undefined || (!work.ignoreEos && natural <= work.maxTokens);
-  return {
-    seed,
-    tokens,
-    reason: ended ? "stop" : "length",
-    text(start, end) {
-      const pieces = Array.from({ length: end - start }, (_, index) => answerToken(seed, start + index).text).join("");
-      return cut === undefined ? pieces : pieces.slice(0, Math.max(0, cut.at - start * tokenCharacters));
-    },
-  };
-}
-
-function stopPlaces(text: string, stop: readonly string[]): { at: number; end: number }[] {
-  return stop.flatMap((word) => {
-    const at = word === "" ? -1 : text.indexOf(word);
-    return at === -1 ? [] : [{ at, end: at + word.length }];
-  });
-}
-
-function readAdapter(name: string, path: string): Adapter {
-  const missing = new EngineError(404, `Loading lora ${name} failed: No adapter found for ${path}`);
-  let text: string;
-  let sizeBytes = 0;
-  try {
-    text = readFileSync(join(path, "adapter_config.json"), "utf8");
-    sizeBytes = statSync(join(path, "adapter_model.safetensors"), { throwIfNoEntry: false })?.size ?? 0;
-  } catch {
-    throw missing;
-  }
-  const config = adapterConfig.safeParse(safeJson(text));
-  if (!config.success) throw new EngineError(400, `Loading lora ${name} failed: adapter_config.json has no valid r`);
-  return { name, path, rank: config.data.r, seed: hash53(`${name}/${text}/${sizeBytes}`) };
-}
-
-function safeJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}

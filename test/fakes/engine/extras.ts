@@ -3,7 +3,9 @@ import type { Context, Hono } from "hono";
 import { z } from "zod";
 import type { NodeEnv } from "../../../runtime/lib/serve.ts";
 import { respond, type AnswerShape } from "./answers.ts";
-import { EngineError, type AnswerWork, type SimEngine } from "./engine.ts";
+import type { SimEngine } from "./engine.ts";
+import { EngineError } from "./errors.ts";
+import type { AnswerWork } from "./plan.ts";
 import { now, promptTexts, readJson, renderChat } from "./openai.ts";
 import { countTokens, detokenize, tokenize } from "./text.ts";
 

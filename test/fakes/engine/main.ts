@@ -1,7 +1,7 @@
 import { costProfiles, profileNames, type ProfileName } from "./cost.ts";
 import { UsageError } from "./argv.ts";
 import { findSettings, parseSettings, type Settings } from "./faults.ts";
-import { LoadFailure } from "./engine.ts";
+import { LoadFailure } from "./errors.ts";
 import { isPersona, personas } from "./personas/index.ts";
 import { readLaunch, startEngine, type SimFlags, type Simulator } from "./simulator.ts";
 

@@ -10,7 +10,9 @@ import {
 import { readBody } from "../../../runtime/lib/http.ts";
 import type { NodeEnv } from "../../../runtime/lib/serve.ts";
 import { respond, type AnswerShape, type Part } from "./answers.ts";
-import { EngineError, type AnswerWork, type SimEngine } from "./engine.ts";
+import type { SimEngine } from "./engine.ts";
+import { EngineError } from "./errors.ts";
+import type { AnswerWork } from "./plan.ts";
 import { answerToken, countTokens, detokenize, tokenCharacters } from "./text.ts";
 
 /** What of the OpenAI API a persona turns on by its flags. */

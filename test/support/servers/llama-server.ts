@@ -47,7 +47,9 @@ export function lackingLlamaServer(): string | undefined {
  */
 export async function llamaServer(signal?: AbortSignal): Promise<LlamaServer> {
   if (!existsSync(command)) {
-    const buildOnce = async () => void (existsSync(command) || (await build(signal)));
+    const buildOnce = async () => {
+      if (!existsSync(command)) await build(signal);
+    };
     await exclusively(`${home}.lock`, buildOnce, signal);
   }
   const [about, help] = await Promise.all([run("--version"), run("--help")]);

@@ -1,9 +1,8 @@
 import { execFileSync } from "node:child_process";
-import { once } from "node:events";
 import { readFile, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { temporaryFolder } from "../folders.ts";
+import { freePort } from "./free-port.ts";
 import { startServer } from "./process.ts";
 
 /** nginx, serving the files of a folder. */
@@ -21,6 +20,7 @@ export async function nginx(root: string, { tls = false }: { tls?: boolean } = {
   await using scope = new AsyncDisposableStack();
   const folder = scope.use(await temporaryFolder());
   if (tls) makeCertificates(folder.path);
+  // nginx cannot be given 0.
   const port = await freePort();
   const config = join(folder.path, "nginx.conf");
   await writeFile(config, configuration({ folder: folder.path, root, port, tls }));
@@ -39,17 +39,6 @@ export async function nginx(root: string, { tls = false }: { tls?: boolean } = {
     ca,
     [Symbol.asyncDispose]: () => running.disposeAsync(),
   };
-}
-
-/** A port that nobody has at this moment: nginx cannot be given 0. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (address === null || typeof address === "string") throw new TypeError("a TCP server has a port");
-  return address.port;
 }
 
 function configuration({ folder, root, port, tls }: { folder: string; root: string; port: number; tls: boolean }) {

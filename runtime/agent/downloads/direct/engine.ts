@@ -33,7 +33,6 @@ export class DirectEngine implements AsyncDisposable {
   constructor() {
     this.#worker = new Worker(new URL("worker.ts", import.meta.url), {
       workerData: { ca: getCACertificates("default") },
-      env: {},
       execArgv: [],
     });
     this.#worker.on("message", (message: FromWorker) => this.#heard(message));

@@ -49,7 +49,6 @@ export class HashQueue {
     this.#blocks.onShort = () => this.#makeRoom();
     this.#worker = new Worker(new URL("hash-worker.ts", import.meta.url), {
       workerData: { memory: options.memory },
-      env: {},
       execArgv: [],
     });
     this.#worker.on("message", (message: FromHasher) => this.#heard(message));

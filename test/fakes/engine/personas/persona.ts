@@ -1,7 +1,9 @@
 import type { Hono } from "hono";
 import type { NodeEnv } from "../../../../runtime/lib/serve.ts";
 import type { Flags, FlagTable } from "../argv.ts";
-import type { EngineError, EngineOptions, SimEngine } from "../engine.ts";
+import type { SimEngine } from "../engine.ts";
+import type { EngineError } from "../errors.ts";
+import type { EngineOptions } from "../options.ts";
 
 /** Environment of the simulated process. */
 export type Environment = Readonly<Record<string, string | undefined>>;
