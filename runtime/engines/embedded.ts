@@ -24,7 +24,7 @@ export const embedded: Engine<SpecOf<"embedded">> = {
     multiNode: false,
     cpu: true,
   },
-  metrics: {
+  metrics: () => ({
     call: { method: "GET", path: "/metrics" },
     names: {
       running: [{ name: "penstock_engine_requests_running" }],
@@ -35,7 +35,7 @@ export const embedded: Engine<SpecOf<"embedded">> = {
       promptTokensTotal: [{ name: "penstock_engine_prompt_tokens_total" }],
       generationTokensTotal: [{ name: "penstock_engine_generation_tokens_total" }],
     },
-  },
+  }),
   refusals: () => [],
   // It puts as many layers on a GPU as fit by itself, which is what a laptop needs; it reserves nothing.
   gpus: () => null,

@@ -157,7 +157,8 @@ export interface Engine<Spec extends EngineSpec> {
   } | null;
   readonly formats: readonly ModelFormat[];
   readonly capabilities: EngineCapabilities;
-  readonly metrics: EngineMetrics;
+  /** Where its metrics are, and what they are called. A signal that it does not publish has no name. */
+  metrics(spec: Spec): EngineMetrics;
   /** Why this spec cannot work, a sentence each with the remedy. Empty when it can. */
   refusals(spec: Spec): readonly string[];
   /** What it takes of the GPUs; null when it runs without. `weightsBytes` is the size of the model's files. */

@@ -1,5 +1,5 @@
 import type { SpecOf } from "../contracts/engine.ts";
-import type { Engine, EngineCall } from "./engine.ts";
+import type { Engine, EngineCall, EngineMetrics } from "./engine.ts";
 import { completionProbe, embeddingProbe, noRuntimeAdapters, textProbe } from "./shared.ts";
 import { tritonLaunch, tritonModels } from "./triton-launch.ts";
 
@@ -24,7 +24,7 @@ const loads = (spec: Spec, servedName: string): EngineCall[] =>
  * the process starts empty, loads its one model by a call, sleeps by unloading it, and wakes by loading it again from disk.
  * The front end is one port: chat, model control and metrics. Its KServe front ends stay off.
  *
- * Its vLLM back end publishes token counters but no gauge of running requests; the TensorRT-LLM back end has both.
+ * Its vLLM back end publishes token counters but no gauge of running requests, its TensorRT-LLM back end the reverse.
  * The front end speaks to TensorRT-LLM's `inflight_batcher_llm` models alone, which come with NVIDIA's image.
  */
 export const triton: Engine<Spec> = {
@@ -42,28 +42,7 @@ export const triton: Engine<Spec> = {
     multiNode: false,
     cpu: false,
   },
-  metrics: {
-    call: { method: "GET", path: "/metrics" },
-    names: {
-      running: [
-        { name: "nv_trt_llm_request_metrics", labels: { request_type: "scheduled" } },
-        { name: "vllm:num_requests_running" },
-      ],
-      waiting: [
-        { name: "nv_trt_llm_request_metrics", labels: { request_type: "waiting" } },
-        { name: "vllm:num_requests_waiting" },
-        { name: "nv_inference_pending_request_count" },
-      ],
-      kvUsage: [
-        { name: "nv_trt_llm_kv_cache_block_metrics", labels: { kv_cache_block_type: "fraction" } },
-        { name: "vllm:gpu_cache_usage_perc" },
-      ],
-      prefixQueriesTotal: [],
-      prefixHitsTotal: [],
-      promptTokensTotal: [{ name: "vllm:prompt_tokens_total" }],
-      generationTokensTotal: [{ name: "vllm:generation_tokens_total" }],
-    },
-  },
+  metrics: ({ backend }) => ({ call: { method: "GET", path: "/metrics" }, names: names[backend] }),
   refusals,
   gpus: (spec) => ({
     count: spec.tensorParallel,
@@ -87,6 +66,28 @@ export const triton: Engine<Spec> = {
     return spec.backend === "vllm" ? [completionProbe(servedName)] : [textProbe(servedName)];
   },
 };
+
+/** What each back end publishes. */
+const names = {
+  vllm: {
+    running: [],
+    waiting: [{ name: "nv_inference_pending_request_count" }],
+    kvUsage: [],
+    prefixQueriesTotal: [],
+    prefixHitsTotal: [],
+    promptTokensTotal: [{ name: "vllm:prompt_tokens_total" }],
+    generationTokensTotal: [{ name: "vllm:generation_tokens_total" }],
+  },
+  tensorrtllm: {
+    running: [{ name: "nv_trt_llm_request_metrics", labels: { request_type: "scheduled" } }],
+    waiting: [{ name: "nv_trt_llm_request_metrics", labels: { request_type: "waiting" } }],
+    kvUsage: [{ name: "nv_trt_llm_kv_cache_block_metrics", labels: { kv_cache_block_type: "fraction" } }],
+    prefixQueriesTotal: [],
+    prefixHitsTotal: [],
+    promptTokensTotal: [],
+    generationTokensTotal: [],
+  },
+} as const satisfies Record<Spec["backend"], EngineMetrics["names"]>;
 
 function refusals(spec: Spec): string[] {
   if (spec.backend === "vllm") return [];

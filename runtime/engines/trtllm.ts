@@ -41,7 +41,7 @@ export const trtllm: Engine<Spec> = {
     multiNode: false,
     cpu: false,
   },
-  metrics: {
+  metrics: () => ({
     call: { method: "GET", path: "/prometheus/metrics" },
     names: {
       running: [{ name: "trtllm_num_requests_running" }],
@@ -52,7 +52,7 @@ export const trtllm: Engine<Spec> = {
       promptTokensTotal: [{ name: "trtllm_prompt_tokens_total" }],
       generationTokensTotal: [{ name: "trtllm_generation_tokens_total" }],
     },
-  },
+  }),
   refusals,
   // The KV cache takes its fraction of what the weights leave, so two engines on one GPU would take from each other.
   gpus: (spec) => ({

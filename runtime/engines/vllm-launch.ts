@@ -157,6 +157,8 @@ function switchesOf(spec: Spec): string[] {
   return [
     spec.prefixCaching ? "--enable-prefix-caching" : "--no-enable-prefix-caching",
     spec.chunkedPrefill ? "--enable-chunked-prefill" : "--no-enable-chunked-prefill",
+    // The gateway meters cached tokens.
+    "--enable-prompt-tokens-details",
     ...(spec.enforceEager ? ["--enforce-eager"] : []),
     ...(spec.sleepLevel === 0 ? [] : ["--enable-sleep-mode"]),
     ...(spec.lora === undefined ? [] : ["--enable-lora"]),

@@ -31,7 +31,7 @@ export const vllm: Engine<Spec> = {
     multiNode: true,
     cpu: false,
   },
-  metrics: {
+  metrics: () => ({
     call: { method: "GET", path: "/metrics" },
     names: {
       running: [{ name: "vllm:num_requests_running" }],
@@ -45,7 +45,7 @@ export const vllm: Engine<Spec> = {
       promptTokensTotal: [{ name: "vllm:prompt_tokens_total" }],
       generationTokensTotal: [{ name: "vllm:generation_tokens_total" }],
     },
-  },
+  }),
   refusals: vllmRefusals,
   gpus: (spec) => ({
     count: Math.ceil((spec.tensorParallel * spec.pipelineParallel) / spec.nodes),

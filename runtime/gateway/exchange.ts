@@ -12,6 +12,8 @@ export interface Exchange {
   /** The bytes as they came: they are parsed once, for checks, and relayed unchanged. */
   readonly body: Buffer;
   readonly model: ServedModel;
+  /** The adapter that the request names as `model:adapter`. */
+  readonly adapter: string | undefined;
   /** Whether the client asked for server-sent events. */
   readonly streams: boolean;
   /** Aborted when the client leaves. */

@@ -1,4 +1,4 @@
-import { readdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ModelCache, type ModelCacheOptions } from "../../runtime/agent/cache/cache.ts";
@@ -351,6 +351,9 @@ describe("the disk", () => {
     await writeFile(join(disk.path, "filler"), patternedBytes(2 ** 20)).catch(() => undefined);
     expect(await touch(cache, remote(server, "b", 100))).toBe(true);
     expect(idsIn(cache)).toEqual(["b", "c"]);
+    // And so is an agent that starts anew there, beside a download that broke off.
+    await mkdir(join(disk.path, `${keyOf(remote(server, "old", 1))}.part`)).catch(() => undefined);
+    expect(idsIn(await ModelCache.open(disk.path, {}, options))).toEqual(["b", "c"]);
   });
 });
 

@@ -310,6 +310,10 @@ describe("sources that are wrong", () => {
 
   it("says disk_full on a disk where not even a folder fits (a real file system of few inodes)", async (context) => {
     await using disk = await smallDisk(context, "nr_inodes=9");
+    const fillers = ["a", "b", "c", "d", "e", "f"].map((name) => join(disk.path, `filler-${name}`));
+    for (const path of fillers) await writeFile(path, "");
+    await expect(ModelCache.open(disk.path)).rejects.toMatchObject({ code: "disk_full" });
+    for (const path of fillers) await rm(path);
     const cache = await ModelCache.open(disk.path, {}, { limits, reserveFreeBytes: 0 });
     const before = await readdir(disk.path, { recursive: true });
     for (let i = before.length + 1; i < 9; i += 1) await writeFile(join(disk.path, `filler-${i}`), "");

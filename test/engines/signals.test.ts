@@ -1,25 +1,23 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import type { EngineKind } from "../../runtime/contracts/engine.ts";
+import { engineSpec, type EngineKind } from "../../runtime/contracts/engine.ts";
 import { engineSignals, type EngineMetrics, type EngineSignal } from "../../runtime/engines/engine.ts";
-import { engines } from "../../runtime/engines/index.ts";
+import { engineOf, engines } from "../../runtime/engines/index.ts";
 import { readSignals } from "../../runtime/engines/signals.ts";
 import { repository } from "../support/repository.ts";
 
 interface Page {
-  readonly kind: EngineKind;
+  readonly spec: { readonly kind: EngineKind; readonly backend?: string };
   /** In test/engines/metrics; its first lines say where it is from. */
   readonly file: string;
   /** What it says; a signal that is left out is not there. */
   readonly says: Partial<Record<EngineSignal, number>>;
-  /** Signals that the engine has a name for and this page has not. */
-  readonly missing?: readonly EngineSignal[];
 }
 
 const pages: readonly Page[] = [
   {
-    kind: "embedded",
+    spec: { kind: "embedded" },
     file: "embedded.txt",
     says: {
       running: 0,
@@ -32,12 +30,12 @@ const pages: readonly Page[] = [
     },
   },
   {
-    kind: "llamacpp",
+    spec: { kind: "llamacpp" },
     file: "llama-server-v0.4.0.txt",
     says: { running: 0, waiting: 0, prefixHitsTotal: 0, promptTokensTotal: 10, generationTokensTotal: 4 },
   },
   {
-    kind: "vllm",
+    spec: { kind: "vllm" },
     file: "vllm-0.22.1.txt",
     says: {
       running: 3,
@@ -50,7 +48,7 @@ const pages: readonly Page[] = [
     },
   },
   {
-    kind: "vllm",
+    spec: { kind: "vllm" },
     file: "vllm-old-names.txt",
     says: {
       running: 3,
@@ -63,19 +61,17 @@ const pages: readonly Page[] = [
     },
   },
   {
-    kind: "triton",
+    spec: { kind: "triton", backend: "tensorrtllm" },
     file: "triton-tensorrtllm.txt",
     says: { running: 3, waiting: 2, kvUsage: 0.6 },
-    missing: ["promptTokensTotal", "generationTokensTotal"],
   },
   {
-    kind: "triton",
+    spec: { kind: "triton", backend: "vllm" },
     file: "triton-vllm.txt",
     says: { waiting: 4, promptTokensTotal: 10, generationTokensTotal: 16 },
-    missing: ["running", "kvUsage"],
   },
   {
-    kind: "trtllm",
+    spec: { kind: "trtllm" },
     file: "trtllm-serve.txt",
     says: {
       running: 5,
@@ -92,17 +88,19 @@ const pages: readonly Page[] = [
 const nothing = Object.fromEntries(engineSignals.map((signal) => [signal, null]));
 
 describe("signals of a metrics page", () => {
-  test.each(pages)("$file", ({ kind, file, says, missing = [] }) => {
+  test.each(pages)("$file", ({ spec: given, file, says }) => {
+    const spec = engineSpec.parse(given);
     const page = readFileSync(join(repository, "test/engines/metrics", file), "utf8");
-    expect(readSignals(engines[kind].metrics, page)).toEqual({ values: { ...nothing, ...says }, missing });
+    expect(readSignals(engineOf(spec).metrics(spec), page)).toEqual({ values: { ...nothing, ...says }, missing: [] });
   });
 
   test("every kind of engine has a page", () => {
-    expect(new Set(pages.map(({ kind }) => kind))).toEqual(new Set(Object.keys(engines)));
+    expect(new Set(pages.map(({ spec }) => spec.kind))).toEqual(new Set(Object.keys(engines)));
   });
 
   test("what is not there is null and missing, never 0", () => {
-    const { values, missing } = readSignals(engines.vllm.metrics, "");
+    const spec = engineSpec.parse({ kind: "vllm" });
+    const { values, missing } = readSignals(engineOf(spec).metrics(spec), "");
     expect(values).toEqual(nothing);
     expect(missing).toEqual(engineSignals);
   });

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { expect, test } from "vitest";
-import { answers, chat, gatewayUnderTest } from "./support.ts";
+import { answers, apiKey, chat, gatewayUnderTest } from "./support.ts";
 
 test("the body reaches the engine byte for byte, unknown fields and all", async () => {
   let seen = "";
@@ -140,4 +140,18 @@ test("every answer names the request", async () => {
   );
   expect(new Set(ids).size).toBe(3);
   expect(ids.every((id) => id !== null && id.length > 10)).toBe(true);
+});
+
+test("the agent is told which adapter a request uses by the gateway alone, never by a client's header", async () => {
+  const seen: (string | string[] | undefined)[] = [];
+  await using under = await gatewayUnderTest({
+    onInfer(incoming, outgoing) {
+      seen.push(incoming.headers["x-penstock-adapter"]);
+      outgoing.end("{}");
+    },
+  });
+  const forged = { headers: { authorization: `Bearer ${apiKey}`, "x-penstock-adapter": "other" } };
+  await under.post("/v1/chat/completions", { ...chat, model: "m:pirate" });
+  await under.post("/v1/chat/completions", chat, forged);
+  expect(seen).toEqual(["pirate", undefined]);
 });

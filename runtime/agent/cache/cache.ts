@@ -1,4 +1,4 @@
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { PenstockError } from "../../contracts/errors.ts";
 import type { DownloadLimits } from "../downloads/download.ts";
@@ -7,6 +7,7 @@ import type { SourceOptions } from "../sources/source.ts";
 import { Catalog } from "./catalog.ts";
 import { CacheClock } from "./clock.ts";
 import { Flights, type Asked } from "./flights.ts";
+import { orDiskFull } from "./full.ts";
 import { Holds, type Hold } from "./holds.ts";
 import { isKey, keyOf, type CachedSpec } from "./key.ts";
 import { filesFolder } from "./layout.ts";
@@ -100,20 +101,21 @@ export class ModelCache implements AsyncDisposable {
   /**
    * Opens a cache on a directory, which is made when it is missing: reads which models are there, clears what dead
    * processes left, and sweeps, then and from time to time. `sources` has the credentials and endpoints of the stores.
+   * Throws `disk_full` where not even its locks fit.
    */
   static async open(
     directory: string,
     sources: SourceOptions = {},
     options: ModelCacheOptions = {},
   ): Promise<ModelCache> {
-    const root = resolve(directory);
-    await mkdir(root, { recursive: true });
-    const shared = new SharedDirectory(root);
-    await shared.layout.make();
+    const shared = new SharedDirectory(resolve(directory));
     const cache = new ModelCache(shared, sources, options);
-    // The clock may need to know what is there.
-    await shared.locked(() => survey(shared, cache.#catalog));
-    await cache.sweep();
+    await orDiskFull(shared.layout.root, async () => {
+      await shared.layout.make();
+      // The clock may need to know what is there.
+      await shared.locked(() => survey(shared, cache.#catalog));
+      await cache.sweep();
+    });
     const { sweepEveryMs = defaultSweepEveryMs } = options;
     if (sweepEveryMs !== null) {
       cache.#timer = setInterval(() => {

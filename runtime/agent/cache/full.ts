@@ -1,4 +1,5 @@
 import { PenstockError } from "../../contracts/errors.ts";
+import { diskFull, freeBytes, isOutOfSpace } from "../downloads/space.ts";
 
 /** Why a model cannot fit. */
 export interface Shortage {
@@ -17,10 +18,10 @@ export interface Shortage {
 
 /** The error for a model that does not fit even when everything that may go has gone; its message has the arithmetic. */
 export function cacheFull(shortage: Shortage): PenstockError {
-  const { bytes, budgetBytes, freeBytes, reserveFreeBytes, pinnedBytes, inUseBytes, fetchingBytes } = shortage;
+  const { bytes, budgetBytes, reserveFreeBytes, pinnedBytes, inUseBytes, fetchingBytes } = shortage;
   const limit =
     budgetBytes === null
-      ? `the cache's disk has ${size(freeBytes)} free, of which ${size(reserveFreeBytes)} stay free`
+      ? `the cache's disk has ${size(shortage.freeBytes)} free, of which ${size(reserveFreeBytes)} stay free`
       : `the cache's budget is ${size(budgetBytes)}`;
   return new PenstockError(
     "cache_full",
@@ -28,6 +29,16 @@ export function cacheFull(shortage: Shortage): PenstockError {
       `${size(fetchingBytes)} being fetched. Unpin or unload models, or give the cache a larger ` +
       `${budgetBytes === null ? "disk" : "budget"}.`,
   );
+}
+
+/** Does something that writes below `root`; a disk that is full then is `disk_full`. */
+export async function orDiskFull<T>(root: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (thrown) {
+    if (!isOutOfSpace(thrown)) throw thrown;
+    throw diskFull({ free: await freeBytes(root), cause: thrown });
+  }
 }
 
 function size(bytes: number): string {

@@ -2,11 +2,12 @@ import { setTimeout as delay } from "node:timers/promises";
 import { PenstockError } from "../../contracts/errors.ts";
 import type { DownloadLimits } from "../downloads/download.ts";
 import type { DownloadProgress } from "../downloads/progress.ts";
-import { diskFull, freeBytes, isOutOfSpace } from "../downloads/space.ts";
+import { isOutOfSpace } from "../downloads/space.ts";
 import type { SourceOptions } from "../sources/source.ts";
 import { checkEntry } from "./check.ts";
 import { isThere } from "./files.ts";
 import { fetchFiles, isOutdated, type Fetched } from "./fetch.ts";
+import { orDiskFull } from "./full.ts";
 import type { Hold } from "./holds.ts";
 import type { CachedSpec } from "./key.ts";
 import type { FileLock } from "./lock.ts";
@@ -60,13 +61,8 @@ type Turn =
  * `model_in_use` when damaged files are still in use, or the signal's reason.
  */
 export async function obtain(work: Work, inside: Inside): Promise<Obtained> {
-  try {
-    return await obtainEntry(work, inside);
-  } catch (thrown) {
-    if (!isOutOfSpace(thrown)) throw thrown;
-    // So full that not even a lock or the folder for a download fits.
-    throw diskFull({ free: await freeBytes(inside.shared.layout.root), cause: thrown });
-  }
+  // It may be so full that not even a lock or the folder for a download fits.
+  return orDiskFull(inside.shared.layout.root, () => obtainEntry(work, inside));
 }
 
 async function obtainEntry(work: Work, inside: Inside): Promise<Obtained> {

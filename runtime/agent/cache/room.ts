@@ -1,5 +1,5 @@
 import { readdir, rm } from "node:fs/promises";
-import { freeBytes } from "../downloads/space.ts";
+import { freeBytes, isOutOfSpace } from "../downloads/space.ts";
 import type { Catalog, Known } from "./catalog.ts";
 import { cacheFull } from "./full.ts";
 import { isKey } from "./key.ts";
@@ -128,9 +128,13 @@ export class Room {
     return { ...found, parts };
   }
 
-  /** A fetch that does not say when it began begins to age now. */
+  /** A fetch that does not say when it began begins to age now; on a full disk, later. */
   async #date({ key, diskBytes }: Part, nowMs: number): Promise<void> {
-    await writeReservation(this.#shared.layout, key, { bytes: diskBytes, sinceMs: nowMs });
+    try {
+      await writeReservation(this.#shared.layout, key, { bytes: diskBytes, sinceMs: nowMs });
+    } catch (thrown) {
+      if (!isOutOfSpace(thrown)) throw thrown;
+    }
   }
 
   /** Unpinned entries, least recently used first. */

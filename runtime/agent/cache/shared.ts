@@ -15,7 +15,6 @@ const defaultTimeoutMs = 60_000;
 export class SharedDirectory {
   readonly layout: Layout;
   readonly #timeoutMs: number;
-  #last: Promise<unknown> = Promise.resolve();
 
   constructor(root: string, timeoutMs = defaultTimeoutMs) {
     this.layout = new Layout(root);
@@ -24,16 +23,8 @@ export class SharedDirectory {
 
   /** Runs `work` while nobody else, in this process or another, runs such work. Not to be nested. */
   async locked<T>(work: () => Promise<T>): Promise<T> {
-    const before = this.#last;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#last = promise;
-    await before;
-    try {
-      using _lock = await this.#take();
-      return await work();
-    } finally {
-      resolve();
-    }
+    using _lock = await this.#take();
+    return await work();
   }
 
   /** An entry's lock, or undefined when others are in the way. Its holder may let go of it at any time. */

@@ -1,8 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { EngineLoad } from "../../contracts/agent.ts";
-import type { Engine } from "../../engines/engine.ts";
+import type { EngineMetrics } from "../../engines/engine.ts";
 import { readSignals } from "../../engines/signals.ts";
-import type { EngineSpec } from "../../contracts/engine.ts";
 import { engineOf } from "../../engines/index.ts";
 import type { RunningEngine } from "../supervisor/start.ts";
 import type { ModelHost } from "./host.ts";
@@ -21,7 +20,7 @@ export async function followMetrics(record: ModelRecord, engine: RunningEngine, 
   void engine.exited.then(() => stop.abort());
   let told = "";
   while (!engine.isGone && record.engine === engine) {
-    if (record.state === "READY") record.load = await readLoad(described, engine);
+    if (record.state === "READY") record.load = await readLoad(described.metrics(record.engineSpec), engine);
     const missing = record.load?.missing_signals.join(", ") ?? "";
     if (missing !== told && missing !== "") {
       host.log.warn({ model: record.id, missing }, "the engine's metrics page lacks signals: a name has changed");
@@ -31,10 +30,10 @@ export async function followMetrics(record: ModelRecord, engine: RunningEngine, 
   }
 }
 
-async function readLoad(described: Engine<EngineSpec>, engine: RunningEngine): Promise<EngineLoad | null> {
-  const page = await engine.call(described.metrics.call, scrapeTimeoutMs).catch(() => undefined);
+async function readLoad(metrics: EngineMetrics, engine: RunningEngine): Promise<EngineLoad | null> {
+  const page = await engine.call(metrics.call, scrapeTimeoutMs).catch(() => undefined);
   if (page?.ok !== true) return null;
-  const { values, missing } = readSignals(described.metrics, page.text);
+  const { values, missing } = readSignals(metrics, page.text);
   const { prefixHitsTotal: hits, prefixQueriesTotal: queries } = values;
   return {
     running: values.running,

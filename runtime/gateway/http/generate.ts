@@ -37,7 +37,8 @@ export async function generate(c: Context<NodeEnv>, endpoint: Endpoint, options:
     const call = admit(endpoint, body);
     const served = options.registry.resolve(call.model);
     model = served.spec.id;
-    const exchange = { id, incoming, outgoing, path: endpoint, body, model: served, streams: call.streams };
+    const [, adapter] = call.model.split(":", 2);
+    const exchange = { id, incoming, outgoing, path: endpoint, body, model: served, adapter, streams: call.streams };
     const result = await forward({ ...exchange, signal: left.signal }, options);
     status = result.outcome === "complete" ? String(result.status) : result.outcome;
     return RESPONSE_ALREADY_SENT;

@@ -1,4 +1,5 @@
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
+import { adapterHeader } from "../../contracts/names.ts";
 import { forwardHeaders, type Relay, type RelayResult } from "../../lib/relay.ts";
 import type { Exchange } from "../exchange.ts";
 import type { GatewayOptions } from "../options.ts";
@@ -56,10 +57,11 @@ function relayTo(replica: Replica, exchange: Exchange, options: ForwardOptions):
       path: endpoint.pathname + exchange.path,
       method: "POST",
       headers: {
-        ...forwardHeaders(exchange.incoming.headers, ["authorization", "cookie", "content-length"]),
+        ...forwardHeaders(exchange.incoming.headers, ["authorization", "cookie", "content-length", adapterHeader]),
         "content-length": String(exchange.body.length),
         authorization: `Bearer ${options.agentToken}`,
         "x-request-id": exchange.id,
+        ...(exchange.adapter === undefined ? {} : { [adapterHeader]: exchange.adapter }),
       },
       body: exchange.body,
       ...options.timeouts,

@@ -41,7 +41,12 @@ const kinds: readonly Kind[] = [
   },
   { name: "an S3 fake", start: s3Fake, remedy: /s3:GetObject.*AWS_PROFILE/s },
   { name: "nginx over HTTP", start: () => nginxServer({ tls: false }), ...http },
-  { name: "nginx over TLS", start: () => nginxServer({ tls: true }), ...http },
+  {
+    name: "nginx over TLS",
+    start: () => nginxServer({ tls: true }),
+    ...http,
+    gaps: { ...http.gaps, direct: "the contract sends its plain requests without TLS" },
+  },
 ];
 
 describe.each(kinds)("$name", ({ start, remedy, gaps = {}, sourceGap, missing }) => {

@@ -122,10 +122,9 @@ describe.each(subjects.map(titled))("$title", (subject) => {
     });
 
     test("has the signals that it says it has", async () => {
-      const { metrics } = engines[spec.kind];
+      const metrics = engineOf(spec).metrics(spec);
       const { values, missing } = readSignals(metrics, await engine.ok(metrics.call));
-      // Triton's two back ends publish different halves of them.
-      expect(spec.kind === "triton" ? [] : missing).toEqual([]);
+      expect(missing).toEqual([]);
       expect(values.running ?? 0).toBe(0);
     });
 

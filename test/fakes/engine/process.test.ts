@@ -88,7 +88,7 @@ describe("vLLM's command line", () => {
     [["--as", "vllm", "--sim-version", "0.9.1", "--version"], {}, "0.9.1\n"],
     [["--as", "vllm", "--version"], { PENSTOCK_SIM_FAULTS: '{"wrong_version":"0.1.0"}' }, "0.1.0\n"],
     [["--as", "trtllm", "--help"], {}, "[TensorRT-LLM] TensorRT LLM version: 1.3.0\n"],
-    [["--as", "llamacpp", "--version"], {}, "version: 0.4.0 (1f2e3d4c)"],
+    [["--as", "llamacpp", "--version"], {}, "version: 0.4.0 (build 1, commit 80fb11a)"],
     [["--as", "ray", "start", "--head", "--port=6379"], {}, "Ray runtime started."],
   ])("%j with %j prints its line", async (argv, env, line) => {
     await using engine = spawnSimulator(argv, env);

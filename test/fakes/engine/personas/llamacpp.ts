@@ -32,7 +32,7 @@ export const llamacpp: Persona = {
   commands: [],
   defaultVersion: "0.4.0",
   versionFlag: "--version",
-  versionLine: (version) => `version: ${version} (1f2e3d4c)\nbuilt with GNU 13.3.0 for Linux x86_64`,
+  versionLine: (version) => `version: ${version} (build 1, commit 80fb11a)\nbuilt with GNU 12.2.0 for Linux x86_64`,
   versionOn: "stderr",
   errorBody: ({ status, message }) => ({
     error: { code: status, message, type: errorTypes[status] ?? "server_error" },
