@@ -119,8 +119,11 @@ export class ModelCache implements AsyncDisposable {
     const { sweepEveryMs = defaultSweepEveryMs } = options;
     if (sweepEveryMs !== null) {
       cache.#timer = setInterval(() => {
-        // A disk that fails shows where somebody waits for a model; the next sweep tries again.
-        cache.#sweeping = cache.sweep().catch(() => undefined);
+        cache.#sweeping ??= cache
+          .sweep()
+          // A disk that fails shows where somebody waits for a model; the next sweep tries again.
+          .catch(() => undefined)
+          .finally(() => (cache.#sweeping = undefined));
       }, sweepEveryMs).unref();
     }
     return cache;

@@ -166,6 +166,25 @@ describe.each(subjects.filter(canSleep).map(titled))("sleep: $title", (subject) 
   });
 });
 
+test("a replica over two nodes: the leader serves, the worker only joins", async () => {
+  await using programs = await temporaryFolder();
+  const ray = join(programs.path, "ray");
+  await writeFile(ray, `#!/bin/sh\nexec "${process.execPath}" "${simulator}" --as ray "$@"\n`, { mode: 0o755 });
+  const { spec, command } = simulated({ kind: "vllm", nodes: 2, tensorParallel: 2 });
+  const node = async (index: number): Promise<RunningEngine> => {
+    const group = { leaderAddress: "127.0.0.1", size: 2, index };
+    const modelPath = files.folder.model;
+    return RunningEngine.start({ spec, command: await command(), modelPath, group, programs: programs.path });
+  };
+  await using leader = await node(0);
+  await using worker = await node(1);
+  expect((await leader.probe()).text).not.toBe("");
+  expect(worker.child.exitCode).toBeNull();
+  expect(engineOf(spec).launch(spec, placeOf("vllm", { group: { leaderAddress: "a", size: 2, index: 1 } })).ready).toBe(
+    null,
+  );
+});
+
 /** The same text, and numbers that differ no more than the order of additions makes them. */
 function near({ text, numbers }: ProbeAnswer): unknown {
   return { text, numbers: numbers.map((value): unknown => expect.closeTo(value, 2)) };

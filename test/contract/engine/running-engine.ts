@@ -2,12 +2,12 @@ import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
-import { dirname, join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { vi } from "vitest";
 import { z } from "zod";
 import type { EngineSpec } from "../../../runtime/contracts/engine.ts";
-import type { Command, EngineCall, EnginePorts, GoldenProbe } from "../../../runtime/engines/engine.ts";
+import type { Command, EngineCall, EngineGroup, EnginePorts, GoldenProbe } from "../../../runtime/engines/engine.ts";
 import { engineOf } from "../../../runtime/engines/index.ts";
 import { temporaryFolder, type TemporaryFolder } from "../../support/folders.ts";
 import { placeOf } from "../../engines/specs.ts";
@@ -20,6 +20,10 @@ export interface EngineUnderTest {
   readonly modelPath: string;
   /** Adapters to be there from the start. */
   readonly adapters?: Readonly<Record<string, string>>;
+  /** Part in a replica over several nodes. */
+  readonly group?: EngineGroup;
+  /** Folder of programs that win over those of the machine. */
+  readonly programs?: string;
 }
 
 /** What a golden probe gave: a text with the log-probability of each token, or an embedding. */
@@ -47,7 +51,7 @@ export class RunningEngine implements AsyncDisposable {
     for (const stream of [child.stdout, child.stderr]) stream?.on("data", (text) => this.#output.push(String(text)));
   }
 
-  static async start({ spec, command, modelPath, adapters = {} }: EngineUnderTest): Promise<RunningEngine> {
+  static async start({ spec, command, modelPath, ...more }: EngineUnderTest): Promise<RunningEngine> {
     const folder = await temporaryFolder();
     const ports = { api: await freePort(), admin: await freePort(), metrics: await freePort() };
     const place = placeOf(spec.kind, {
@@ -55,14 +59,16 @@ export class RunningEngine implements AsyncDisposable {
       modelPath,
       servedName,
       ports,
-      adapters,
+      adapters: more.adapters ?? {},
+      group: more.group ?? null,
       gpus: [],
       workDirectory: folder.path,
       compileCacheDirectory: join(folder.path, "compiled"),
       logLevel: "warn",
     });
     const launch = engineOf(spec).launch(spec, place);
-    const env = { PATH: process.env["PATH"], HOME: process.env["HOME"], ...launch.env };
+    const path = [more.programs, process.env["PATH"]].filter((part) => part !== undefined).join(delimiter);
+    const env = { PATH: path, HOME: process.env["HOME"], ...launch.env };
     for (const [program, ...args] of launch.prelude) await promisify(execFile)(program, args, { env });
     for (const [path, content] of Object.entries(launch.files)) {
       await mkdir(dirname(join(folder.path, path)), { recursive: true });

@@ -2,7 +2,8 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import OpenAI from "openai";
 import { describe, expect, test } from "vitest";
-import { engines } from "../../../runtime/engines/index.ts";
+import { engineSpec } from "../../../runtime/contracts/engine.ts";
+import { engineOf } from "../../../runtime/engines/index.ts";
 import { readSignals } from "../../../runtime/engines/signals.ts";
 import { temporaryFolder } from "../../support/folders.ts";
 import { startSimulator, type Simulator } from "./simulator.ts";
@@ -10,6 +11,8 @@ import { startSimulator, type Simulator } from "./simulator.ts";
 /** vLLM's field, which the SDK's types do not know; spread in, it may pass. */
 const endless = { ignore_eos: true };
 const devMode = { VLLM_SERVER_DEV_MODE: "1" };
+const vllm = engineSpec.parse({ kind: "vllm" });
+const vllmSignals = engineOf(vllm).metrics(vllm);
 const runtimeLora = { VLLM_ALLOW_RUNTIME_LORA_UPDATING: "True" };
 
 function clientOf(simulator: Simulator): OpenAI {
@@ -220,7 +223,7 @@ describe("metrics", () => {
     await complete(simulator);
     await complete(simulator);
     const page = await (await fetch(`${simulator.url}/metrics`)).text();
-    const { values, missing } = readSignals(engines.vllm.metrics, page);
+    const { values, missing } = readSignals(vllmSignals, page);
     expect(missing).toEqual([]);
     expect(values).toMatchObject({
       running: 0,
@@ -237,7 +240,7 @@ describe("metrics", () => {
   test("a signal can be missing", async () => {
     await using simulator = await startSimulator({ settings: { omitMetrics: ["vllm:num_requests_waiting"] } });
     const page = await (await fetch(`${simulator.url}/metrics`)).text();
-    expect(readSignals(engines.vllm.metrics, page).missing).toEqual(["waiting"]);
+    expect(readSignals(vllmSignals, page).missing).toEqual(["waiting"]);
   });
 
   test("what runs and waits shows, with its adapter", async () => {
@@ -252,7 +255,7 @@ describe("metrics", () => {
     );
     await expect.poll(() => simulator.engine.batch.waiting.length).toBe(1);
     const page = await (await fetch(`${simulator.url}/metrics`)).text();
-    expect(readSignals(engines.vllm.metrics, page).values).toMatchObject({ running: 1, waiting: 1 });
+    expect(readSignals(vllmSignals, page).values).toMatchObject({ running: 1, waiting: 1 });
     expect(page).toContain('running_lora_adapters="a"');
     await simulator.close();
     await Promise.allSettled(requests);

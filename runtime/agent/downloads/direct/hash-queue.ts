@@ -32,7 +32,9 @@ const ahead = 4;
  * that come before their turn are kept as long as no connection lacks one.
  */
 export class HashQueue {
-  readonly #worker: Worker;
+  readonly #memory: WebAssembly.Memory;
+  /** Started for the first file that has a checksum. */
+  #worker: Worker | undefined;
   readonly #blocks: Blocks;
   readonly #onDigest: (file: number, value: string) => void;
   readonly #files = new Map<number, FileState>();
@@ -44,17 +46,10 @@ export class HashQueue {
     readonly blocks: Blocks;
     readonly onDigest: (file: number, value: string) => void;
   }) {
+    this.#memory = options.memory;
     this.#blocks = options.blocks;
     this.#onDigest = options.onDigest;
     this.#blocks.onShort = () => this.#makeRoom();
-    this.#worker = new Worker(new URL("hash-worker.ts", import.meta.url), {
-      workerData: { memory: options.memory },
-      execArgv: [],
-    });
-    this.#worker.on("message", (message: FromHasher) => this.#heard(message));
-    this.#worker.on("error", (error) => {
-      throw error;
-    });
   }
 
   open({ file, path, sizeBytes, algorithm, onDisk }: FileOrder): void {
@@ -120,11 +115,24 @@ export class HashQueue {
   }
 
   async stop(): Promise<void> {
-    await this.#worker.terminate();
+    await this.#worker?.terminate();
   }
 
   #tell(message: ToHasher): void {
-    post(this.#worker, message);
+    post((this.#worker ??= this.#start()), message);
+  }
+
+  #start(): Worker {
+    const worker = new Worker(new URL("hash-worker.ts", import.meta.url), {
+      workerData: { memory: this.#memory },
+      execArgv: [],
+    });
+    worker.on("message", (message: FromHasher) => this.#heard(message));
+    // It ends this thread too, and the sources' own clients take over.
+    worker.on("error", (error) => {
+      throw error;
+    });
+    return worker;
   }
 
   #heard(message: FromHasher): void {

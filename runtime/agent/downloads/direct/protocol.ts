@@ -55,6 +55,8 @@ export interface FileOrder {
 /** What the transfer thread is told. */
 export type ToWorker =
   | ({ readonly kind: "file" } & FileOrder)
+  /** Certificates (PEM) of the authorities that the agent trusts; before the first range over TLS. */
+  | { readonly kind: "trust"; readonly ca: readonly string[] }
   | ({ readonly kind: "range" } & RangeOrder)
   | { readonly kind: "cancel"; readonly id: number }
   /** Answered with `digest` once all bytes of the file are hashed. */

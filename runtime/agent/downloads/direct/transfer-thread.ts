@@ -1,3 +1,4 @@
+import { setDefaultCACertificates } from "node:tls";
 import type { Block, Blocks } from "./blocks.ts";
 import { Connection } from "./connection.ts";
 import { DiskFile } from "./disk-file.ts";
@@ -48,6 +49,9 @@ export class TransferThread {
       case "file":
         this.#files.set(message.file, { order: message, disk: undefined });
         this.#hashes.open(message);
+        break;
+      case "trust":
+        setDefaultCACertificates(message.ca);
         break;
       case "range":
         void this.#start(message);
