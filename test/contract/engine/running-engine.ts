@@ -67,8 +67,8 @@ export class RunningEngine implements AsyncDisposable {
       logLevel: "warn",
     });
     const launch = engineOf(spec).launch(spec, place);
-    const path = [more.programs, process.env["PATH"]].filter((part) => part !== undefined).join(delimiter);
-    const env = { PATH: path, HOME: process.env["HOME"], ...launch.env };
+    const programs = [more.programs, process.env["PATH"]].filter((part) => part !== undefined).join(delimiter);
+    const env = { PATH: programs, HOME: process.env["HOME"], ...launch.env };
     for (const [program, ...args] of launch.prelude) await promisify(execFile)(program, args, { env });
     for (const [path, content] of Object.entries(launch.files)) {
       await mkdir(dirname(join(folder.path, path)), { recursive: true });
