@@ -9,7 +9,7 @@ export const rooms = {
   "runtime/demo": [],
   "runtime/embedded": ["runtime/contracts", "runtime/lib"],
   "runtime/agent": ["runtime/contracts", "runtime/lib", "runtime/engines"],
-  "runtime/gateway": ["runtime/contracts", "runtime/lib"],
+  "runtime/gateway": ["runtime/contracts", "runtime/lib", "runtime/engines"],
   "runtime/local": [
     "runtime/contracts",
     "runtime/lib",

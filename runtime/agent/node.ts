@@ -129,6 +129,7 @@ export class Node {
               version: version?.join(".") ?? null,
               pid: engine.pid,
               gpus: [...(held?.indices ?? [])],
+              gpu_memory_bytes: held?.memoryBytesPerGpu ?? 0,
               restarts: crashes,
             },
       ),

@@ -196,6 +196,8 @@ export const heartbeat = z.object({
       version: z.string().nullable(),
       pid: z.int().nullable(),
       gpus: z.array(z.int()),
+      /** Reserved on each of them. */
+      gpu_memory_bytes: z.number(),
       restarts: z.int(),
     }),
   ),

@@ -168,6 +168,7 @@ describe("what is in use", () => {
     const spec = await models.put("a", 2);
     const held = await cache.ensure(spec);
     await cache.close();
+    await (await openCache(3)).remove(spec);
     const again = await cache.ensure(spec);
     held.release();
     await expect(cache.remove(spec)).rejects.toMatchObject({ code: "model_in_use" });
@@ -343,6 +344,8 @@ describe("the disk", () => {
     await touch(cache, remote(server, "a", 100));
     await touch(cache, remote(server, "b", 100));
     await touch(cache, remote(server, "c", 100));
+    expect(idsIn(cache)).toEqual(["b", "c"]);
+    await expect(cache.prefetch([remote(server, "p", 100)])).resolves.toMatchObject([{ outcome: "skipped" }]);
     expect(idsIn(cache)).toEqual(["b", "c"]);
     using _b = await cache.ensure(remote(server, "b", 100));
     using _c = await cache.ensure(remote(server, "c", 100));

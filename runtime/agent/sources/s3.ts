@@ -174,7 +174,11 @@ class S3Source implements Source {
     if (endpoint !== undefined) config.endpoint = endpoint;
     // Servers that are not AWS rarely care, but the SDK wants a region to sign with.
     if (region !== undefined || endpoint !== undefined) config.region = region ?? "us-east-1";
-    if (anonymous) config.signer = { sign: async (request) => request };
+    if (anonymous) {
+      config.signer = { sign: async (request) => request };
+      // Without these the SDK still looks for somebody to be.
+      config.credentials = { accessKeyId: "", secretAccessKey: "" };
+    }
     return new S3Client(config);
   }
 

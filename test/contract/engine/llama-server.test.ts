@@ -13,7 +13,7 @@ import {
   llamaServer,
   type LlamaServer,
 } from "../../support/servers/llama-server.ts";
-import { RunningEngine } from "./running-engine.ts";
+import { EngineOnTest } from "./running-engine.ts";
 
 const lacking = lackingLlamaServer();
 const title = lacking === undefined ? "llama-server" : `llama-server (not here: ${lacking})`;
@@ -28,7 +28,7 @@ describe.skipIf(lacking !== undefined)(title, () => {
 
   const start = (given: Record<string, unknown>, modelPath: string, adapters: Record<string, string> = {}) => {
     const spec = engineSpec.parse({ kind: "llamacpp", contextSize: 256, gpuLayers: 0, ...given });
-    return RunningEngine.start({ spec, command: [server.command], modelPath, adapters });
+    return EngineOnTest.start({ spec, command: [server.command], modelPath, adapters });
   };
 
   test("is the version that Penstock was written against", async () => {
@@ -42,7 +42,7 @@ describe.skipIf(lacking !== undefined)(title, () => {
 
   test("gives each sequence the context of the spec", async () => {
     await using engine = await start({ parallelSequences: 3 }, demoModel);
-    const props: unknown = JSON.parse(await engine.ok({ method: "GET", path: "/props" }));
+    const props: unknown = JSON.parse((await engine.call({ method: "GET", path: "/props" })).text);
     expect(props).toMatchObject({ total_slots: 3, default_generation_settings: { n_ctx: 256 } });
   });
 
@@ -52,7 +52,7 @@ describe.skipIf(lacking !== undefined)(title, () => {
     const odd = await writeModel(join(folder.path, 'a,"b" c.gguf'), tinyLora(7));
     const plain = await writeModel(join(folder.path, "plain.gguf"), tinyLora(8));
     await using engine = await start({}, model, { odd, plain });
-    const list: unknown = JSON.parse(await engine.ok({ method: "GET", path: "/lora-adapters" }));
+    const list: unknown = JSON.parse((await engine.call({ method: "GET", path: "/lora-adapters" })).text);
     expect(list).toEqual([odd, plain].map((path): unknown => expect.objectContaining({ path, scale: 1 })));
   });
 

@@ -25,7 +25,7 @@ interface FileState {
 }
 
 /** Pieces that the hash thread has at once: enough that it never waits for this thread. */
-const ahead = 16;
+const ahead = 8;
 
 /**
  * Feeds the hash thread with what arrives: blocks while they are still in memory, and what had to leave it from disk. Blocks
