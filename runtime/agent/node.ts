@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { statfs } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
@@ -37,6 +38,9 @@ export interface NodeOptions {
 
 /** Between two looks at the running requests of a drain. */
 const drainPollMs = 20;
+
+/** The cache counts its revisions from the start of the process on. */
+const bootId = randomBytes(6).toString("hex");
 
 /** The agent as its protocol shows it: one node with its models, GPUs, disk and state. */
 export class Node {
@@ -98,7 +102,7 @@ export class Node {
     // A disk that is gone must not silence the heartbeat: it says DEGRADED and that no byte is free.
     const disk = await statfs(cacheDirectory).catch(() => undefined);
     const { records } = lifecycle;
-    const revision = String(cache.revision);
+    const revision = `${bootId}.${cache.revision}`;
     return {
       agent_id: agentId,
       ...this.#state(disk !== undefined),

@@ -6,9 +6,20 @@ import { z } from "zod";
  */
 
 /** Name of a model, or `base:adapter` for a LoRA adapter on it. */
-const model = z.string().min(1).max(256);
+export const modelName = z.string().min(1).max(256);
+const model = modelName;
 
-const contentPart = z.looseObject({ type: z.string() });
+/** An address: `data:` with the content itself, or `https:` where the operator allows its host. */
+const mediaUrl = z.looseObject({ url: z.string() });
+
+/** A part of a message. What an engine makes of an image, a sound or a file is its own affair. */
+const contentPart = z.looseObject({
+  type: z.string(),
+  text: z.string().optional(),
+  image_url: z.union([mediaUrl, z.string()], { error: "must be an object with a `url`" }).optional(),
+  input_audio: z.looseObject({ data: z.string(), format: z.string() }).optional(),
+  file: z.looseObject({ file_data: z.string().optional(), file_id: z.string().optional() }).optional(),
+});
 
 const toolCall = z.looseObject({
   id: z.string(),
@@ -46,7 +57,7 @@ const toolChoice = z.union(
 );
 
 /** Text, token ids, or a list of either. */
-const textOrTokens = z.union(
+export const textOrTokens = z.union(
   [z.string(), z.array(z.string()).min(1).max(2048), z.array(z.int()).min(1), z.array(z.array(z.int())).min(1)],
   { error: "must be a string, a list of strings, a list of token ids, or a list of such lists" },
 );

@@ -18,7 +18,7 @@ const adapterName = (adapter: { readonly name: string; readonly servedName: stri
  */
 export const vllm: Engine<Spec> = {
   command: ["vllm"],
-  // 0.15.0 is the first with draft models in its present engine (vllm#24322).
+  // 0.15.0 is the first with draft models in its present engine (vllm#24322, January 2026).
   version: { argv: ["--version"], pinned: [0, 22, 1], minimum: [0, 15, 0] },
   formats: ["safetensors"],
   capabilities: {

@@ -2,6 +2,7 @@ import type { Logger } from "../lib/log.ts";
 import { Relay } from "../lib/relay.ts";
 import { serve } from "../lib/serve.ts";
 import { gatewayApp } from "./http/app.ts";
+import { Agents } from "./fleet/agents.ts";
 import type { GatewayOptions } from "./options.ts";
 import { ModelRegistry } from "./registry/registry.ts";
 import { Holds } from "./stages/hold.ts";
@@ -17,7 +18,8 @@ export interface Gateway {
 
 /** Builds and starts a gateway. Models that are `warm` begin to load at once. Throws `port_in_use`. */
 export async function startGateway(options: GatewayOptions, log: Logger): Promise<Gateway> {
-  const registry = new ModelRegistry(options, log);
+  const agents = new Agents(options.fleets, { token: options.agentToken, log });
+  const registry = new ModelRegistry(agents, options.models, log);
   const holds = new Holds(options.hold);
   const relay = new Relay({ keepAlive: true });
   let draining = false;
@@ -34,7 +36,7 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
     log,
   });
   const listening = await serve(app, options.listen);
-  await registry.start();
+  await agents.start();
   for (const { spec, warm } of options.models) if (warm) void registry.load(spec.id);
   return {
     url: listening.url,
@@ -43,6 +45,7 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
       draining = true;
       await listening.close(options.drainTimeoutMs);
       registry.stop();
+      agents.stop();
       await relay.close();
     },
   };

@@ -1,13 +1,21 @@
+import type { IdlePolicy } from "../contracts/agent.ts";
 import type { EngineSpec } from "../contracts/engine.ts";
 import type { ModelSpec } from "../contracts/model.ts";
 import type { ListenAddress } from "../lib/serve.ts";
+import type { FleetOptions } from "./fleet/agents.ts";
 
 /** A model that the gateway serves, and the engine that runs it. */
 export interface ServedModel {
   readonly spec: ModelSpec;
   readonly engine: EngineSpec;
+  /** The fleet whose agents serve it. */
+  readonly fleet: string;
   /** Loaded when the gateway starts instead of at the first request. */
   readonly warm: boolean;
+  /** When agents take it down by themselves. */
+  readonly idle?: IdlePolicy;
+  /** Never evicted for another model, and its files stay on disk. */
+  readonly pinned?: boolean;
 }
 
 /** Bounds of held requests: those that wait for a model to load. */
@@ -21,8 +29,8 @@ export interface HoldLimits {
 export interface GatewayOptions {
   readonly listen: ListenAddress;
   readonly apiKey: string;
-  /** Agents by URL, and the token that they ask for. */
-  readonly agents: readonly string[];
+  readonly fleets: readonly FleetOptions[];
+  /** Token that all agents ask for. */
   readonly agentToken: string;
   readonly models: readonly ServedModel[];
   readonly hold: HoldLimits;

@@ -38,6 +38,9 @@ export interface LocalStack {
 /** Between two drawings of the progress. */
 const drawIntervalMs = 100;
 
+/** On one machine all models are served by the one agent, whatever fleets the stack file has. */
+const localFleet = "local";
+
 /** A gateway on one machine waits for its own agent only. */
 const agentDrainTimeoutMs = 1_000;
 
@@ -63,11 +66,11 @@ export async function startLocal(options: LocalOptions, environment: LocalEnviro
     },
     createLog("agent", options.logLevel),
   );
-  const gatewayOptions = {
+  const gatewayOptions: GatewayOptions = {
     ...gatewayOptionsOf(stack),
     listen: { host, port: options.port ?? stack.gateway.port },
     apiKey,
-    agents: [agent.url],
+    fleets: [{ name: localFleet, agents: { kind: "static", urls: [agent.url] } }],
     agentToken,
     models,
   };
@@ -97,12 +100,12 @@ function servedModels(stack: StackConfig, modelSource: string | undefined): Serv
   const [firstFleet] = stack.fleets;
   if (modelSource !== undefined && firstFleet !== undefined) {
     const spec = { id: idOf(modelSource), source: modelSource, format: "gguf", adapters: [] } as const;
-    return [{ spec: { ...spec, adapters: [] }, engine: firstFleet.engine, warm: true }];
+    return [{ spec: { ...spec, adapters: [] }, engine: firstFleet.engine, fleet: localFleet, warm: true }];
   }
   return stack.fleets.flatMap(({ engine, models }) =>
     stack.models
       .filter(({ id }) => models.includes(id))
-      .map(({ warm, ...spec }): ServedModel => ({ spec, engine, warm })),
+      .map(({ warm, ...spec }): ServedModel => ({ spec, engine, fleet: localFleet, warm })),
   );
 }
 

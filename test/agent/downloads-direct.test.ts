@@ -416,7 +416,7 @@ describe("the way around", () => {
       onDisk: [[0, 5]],
     } as const;
     const number = engine.open(absent);
-    expect(await engine.digest(number)).toBeUndefined();
+    expect(await engine.digest(number, { signal: never, onBytes: () => undefined })).toBeUndefined();
     const order = { file: number, start: 0, end: 5, url: "http://127.0.0.1:1/", headers: {}, etag: null };
     const landed = await engine.fetch({ ...order, stallTimeoutMs: 1_000 }, { signal: never, onBytes: () => undefined });
     expect(landed).toEqual({ position: 0, outcome: { kind: "unfit", reason: "worker_died" } });

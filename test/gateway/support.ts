@@ -24,7 +24,7 @@ export async function gatewayUnderTest(
     {
       listen: { host: "127.0.0.1", port: 0 },
       apiKey,
-      agents: [agent.url],
+      fleets: [{ name: "test", agents: { kind: "static", urls: [agent.url] } }],
       agentToken: agent.token,
       models: [
         {
@@ -35,6 +35,7 @@ export async function gatewayUnderTest(
             adapters: [{ name: "pirate", source: "file:///pirate.gguf" }],
           },
           engine: engineSpec.parse({ kind: "embedded" }),
+          fleet: "test",
           warm: false,
         },
       ],

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { failed, replaced, SourceError, statusError } from "../sources/errors.ts";
 import type { DirectRequest, Source, SourceFile } from "../sources/source.ts";
-import { DirectEngine, type Landed } from "./direct/engine.ts";
+import { takeEngine, type DirectEngine, type Landed } from "./direct/engine.ts";
 import type { FallbackReason } from "./direct/protocol.ts";
 import { withRetry } from "./retry.ts";
 import type { Range, TransferLimits } from "./transfer.ts";
@@ -47,7 +47,7 @@ interface Hooks {
 export class DirectTransfers implements AsyncDisposable {
   readonly #options: Options;
   readonly #files = new Map<string, FileState>();
-  #engine: DirectEngine | undefined;
+  #taken: ReturnType<typeof takeEngine> | undefined;
 
   constructor(options: Options) {
     this.#options = options;
@@ -83,19 +83,20 @@ export class DirectTransfers implements AsyncDisposable {
       { limits, signal: hooks.signal },
     );
     state.missing -= 1;
-    if (state.missing === 0 && state.number !== undefined) this.#engine?.close(state.number);
+    if (state.missing === 0 && state.number !== undefined) this.#taken?.engine.close(state.number);
     return position;
   }
 
-  /** What a file summed to while it arrived; undefined when not all of it was summed. */
-  async sumOf(path: string): Promise<string | undefined> {
+  /** What a file summed to while it arrived; undefined when not all of it was summed. Throws the signal's reason. */
+  async sumOf(path: string, hooks: Hooks): Promise<string | undefined> {
     const { number, reason } = this.#files.get(path) ?? {};
     if (number === undefined || reason !== undefined) return undefined;
-    return this.#engine?.digest(number);
+    return this.#taken?.engine.digest(number, hooks);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#engine?.[Symbol.asyncDispose]();
+    for (const { number } of this.#files.values()) if (number !== undefined) this.#taken?.engine.forget(number);
+    await this.#taken?.giveBack();
   }
 
   #unsuited(file: SourceFile): FallbackReason | undefined {
@@ -126,9 +127,9 @@ export class DirectTransfers implements AsyncDisposable {
       // The ranges after this one ask anew; this one may still make it.
       state.request = undefined;
     }
-    this.#engine ??= new DirectEngine();
-    state.number ??= this.#open(this.#engine, file);
-    const landed = await this.#engine.fetch(
+    const { engine } = (this.#taken ??= takeEngine());
+    state.number ??= this.#open(engine, file);
+    const landed = await engine.fetch(
       {
         file: state.number,
         start,

@@ -138,7 +138,7 @@ async function transferAndVerify(job: Job): Promise<void> {
     ...job,
     directory: job.work,
     uri: job.source.uri,
-    arrived: (path) => direct.sumOf(path),
+    arrived: (path, hooks) => direct.sumOf(path, hooks),
   });
 }
 

@@ -22,13 +22,19 @@ export function expectedSum({ sha256, checksum }: ExpectedFile): Checksum | unde
   return sha256 === null ? checksum : { algorithm: "sha256", value: sha256 };
 }
 
+/** Until when, and who hears of bytes. */
+interface Hooks {
+  readonly signal: AbortSignal;
+  readonly onBytes: (bytes: number) => void;
+}
+
 interface VerifyOptions {
   readonly directory: string;
   readonly uri: string;
   readonly onProgress: (progress: DownloadProgress) => void;
   readonly signal: AbortSignal;
   /** What a file summed to while it arrived; undefined when it has to be read for that. */
-  readonly arrived?: (path: string) => Promise<string | undefined>;
+  readonly arrived?: (path: string, hooks: Hooks) => Promise<string | undefined>;
 }
 
 /**
@@ -44,10 +50,9 @@ export async function verifyFiles(files: readonly ExpectedFile[], options: Verif
   using meter = new Meter({ phase: "verify", bytesTotal, alreadyDone: 0 }, onProgress);
   for (const file of expected) {
     const { algorithm, value } = expectedSum(file) ?? { algorithm: "sha256", value: "" };
-    let actual = await arrived?.(file.path);
-    signal.throwIfAborted();
-    if (actual !== undefined) meter.add(file.sizeBytes);
-    actual ??= await sumOf(join(directory, file.path), { algorithm, onBytes: (bytes) => meter.add(bytes), signal });
+    const hooks = { signal, onBytes: (bytes: number) => meter.add(bytes) };
+    const actual =
+      (await arrived?.(file.path, hooks)) ?? (await sumOf(join(directory, file.path), { algorithm, ...hooks }));
     if (actual === value) continue;
     throw new PenstockError(
       "checksum_mismatch",
@@ -91,7 +96,7 @@ function crcSum(): Sum {
 /** What a file sums to. */
 async function sumOf(
   path: string,
-  { algorithm, onBytes, signal }: { algorithm: Algorithm; onBytes: (bytes: number) => void; signal: AbortSignal },
+  { algorithm, onBytes, signal }: Hooks & { readonly algorithm: Algorithm },
 ): Promise<string> {
   await using handle = await open(path, "r");
   const sum = sums[algorithm]();

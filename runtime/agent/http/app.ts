@@ -11,6 +11,7 @@ import {
   unloadAdapterRequest,
   unloadModelRequest,
   type LoadEvent,
+  type LoadProgress,
 } from "../../contracts/agent.ts";
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
 import { adapterName } from "../../contracts/model.ts";
@@ -39,6 +40,9 @@ const maxBodyBytes = 1024 * 1024;
 
 /** How long the exit of a process may take to be noticed after its port has closed. */
 const exitNoticeMs = 1_000;
+
+/** Between two lines of a streamed load in which nothing happens. */
+const signOfLifeMs = 10_000;
 
 /** Deadlines of a relayed request. The gateway's are shorter; these only end what nobody waits for. */
 const firstByteTimeoutMs = 15 * 60_000;
@@ -92,13 +96,18 @@ async function loadModel(c: Context<NodeEnv>, { node, log }: AgentAppOptions): P
   const send = (event: LoadEvent): void => {
     if (!outgoing.destroyed) outgoing.write(`${JSON.stringify(event)}\n`);
   };
+  let last: LoadProgress | undefined;
+  // An engine may load for minutes without a word; a caller must see that the agent is still there.
+  const sign = setInterval(() => last !== undefined && send({ type: "progress", progress: last }), signOfLifeMs);
   try {
-    const result = await node.load(request, (progress) => send({ type: "progress", progress }));
+    const result = await node.load(request, (progress) => send({ type: "progress", progress: (last = progress) }));
     send({ type: "result", result });
   } catch (thrown) {
     const error = toPenstockError(thrown);
     if (error.code === "internal_error") log.error({ err: error.cause }, "load failed unexpectedly");
     send({ type: "error", error: error.toBody() });
+  } finally {
+    clearInterval(sign);
   }
   outgoing.end();
   return RESPONSE_ALREADY_SENT;

@@ -92,7 +92,7 @@ export class FreshCache<Value> {
   async #loadNow(id: string, isCurrent: () => boolean): Promise<Value | undefined> {
     const loadedAt = performance.now();
     try {
-      const value = await this.#options.load(id);
+      const value = await Promise.resolve(id).then(this.#options.load);
       this.#isFailing = false;
       if (isCurrent()) this.#keep(id, { value, loadedAt, retryAt: 0 });
       return value;

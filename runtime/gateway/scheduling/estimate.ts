@@ -1,4 +1,4 @@
-import type { ModelReport } from "../../contracts/agent.ts";
+import type { LoadPhase, ModelReport } from "../../contracts/agent.ts";
 import type { Tier } from "../../contracts/model.ts";
 
 /** Guesses for what no agent has measured yet. */
@@ -39,28 +39,23 @@ export function tierOf({ report, cachedBytes }: ModelOnAgent): Tier {
 export function secondsToReady(model: ModelOnAgent): number {
   const { report } = model;
   if (report?.cache_state === "READY") return 0;
-  if (report?.progress != null) return remaining(model, report);
+  if (report !== null && report.progress !== null) return remaining(model, report);
   const tier = tierOf(model);
   if (tier === "DRAM_CACHED") return seconds(report?.measured_ms.wake) ?? guesses.wakeSeconds;
   return (tier === "REMOTE" ? downloadSeconds(model) : 0) + startSeconds(model);
 }
 
 function remaining(model: ModelOnAgent, { progress, measured_ms }: ModelReport): number {
-  const phase = progress?.phase ?? "load";
   const eta = progress?.eta_seconds ?? null;
-  switch (phase) {
-    case "download":
-      return (eta ?? downloadSeconds(model)) + startSeconds(model);
-    case "verify":
-      return (eta ?? 0) + startSeconds(model);
-    case "wake":
-      return eta ?? seconds(measured_ms.wake) ?? guesses.wakeSeconds;
-    case "load":
-      return eta ?? startSeconds(model);
-    case "prove":
-    case "adapters":
-      return eta ?? 1;
-  }
+  const byPhase: Record<LoadPhase, () => number> = {
+    download: () => (eta ?? downloadSeconds(model)) + startSeconds(model),
+    verify: () => (eta ?? 0) + startSeconds(model),
+    load: () => eta ?? startSeconds(model),
+    wake: () => eta ?? seconds(measured_ms.wake) ?? guesses.wakeSeconds,
+    prove: () => eta ?? 1,
+    adapters: () => eta ?? 1,
+  };
+  return byPhase[progress?.phase ?? "load"]();
 }
 
 function downloadSeconds({ report, sizeBytes, downloadBytesPerSecond }: ModelOnAgent): number {
@@ -76,5 +71,5 @@ function startSeconds({ report, sizeBytes, cachedBytes }: ModelOnAgent): number 
 }
 
 function seconds(ms: number | null | undefined): number | null {
-  return ms == null ? null : ms / 1_000;
+  return ms === undefined || ms === null ? null : ms / 1_000;
 }

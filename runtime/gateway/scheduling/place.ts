@@ -120,7 +120,7 @@ function roomFor(
 ): Eviction[] | null {
   const { need } = wanted;
   const report = beat.models.find(({ model_id }) => model_id === wanted.id);
-  if (report?.cache_state === "READY" || report?.progress != null || need === null) return [];
+  if (report?.cache_state === "READY" || (report?.progress ?? null) !== null || need === null) return [];
   if (beat.gpus.length === 0) return wanted.cpu ? [] : null;
   const free = new Map(beat.gpus.map((gpu) => [gpu.index, freeBytes(gpu)]));
   const needed = (index: number): number =>

@@ -26,27 +26,43 @@ const maxAttempts = 3;
  * Sends again only while no byte has left and no engine has taken the request. Throws an error of the table.
  */
 export async function forward(exchange: Exchange, options: ForwardOptions): Promise<RelayResult> {
-  const { registry, holds } = options;
-  const { id } = exchange.model.spec;
+  const { registry } = options;
+  const tried = new Set<string>();
   for (let attempt = 1; ; attempt += 1) {
-    const replica = registry.ready(id) ?? (await holdUntilReady());
+    const replica = await replicaFor(exchange, options, tried);
     try {
-      return await relayTo(replica, exchange, options);
+      const result = await relayTo(replica, exchange, options);
+      registry.markGood(replica);
+      return result;
     } catch (thrown) {
       const error = toPenstockError(thrown);
-      registry.markNotReady(id);
+      registry.markNotReady(replica);
+      tried.add(replica.agentUrl);
       if (!notTaken.has(error.code) || attempt === maxAttempts) throw error;
     }
   }
+}
 
-  async function holdUntilReady(): Promise<Replica> {
-    await holds.hold(exchange, registry.load(id));
-    const replica = registry.ready(id);
-    if (replica !== undefined) return replica;
-    throw new PenstockError("model_not_ready", `${id} stopped as soon as it was ready; try again.`, {
-      retryAfterSeconds: 1,
-    });
-  }
+/** A replica that is ready, one that was not tried before if there is any; the request is held until there is one. */
+async function replicaFor(
+  exchange: Exchange,
+  { registry, holds }: ForwardOptions,
+  tried: ReadonlySet<string>,
+): Promise<Replica> {
+  const { id } = exchange.model.spec;
+  const ready = registry.replicas(id);
+  const found = leastLoaded(ready.filter(({ agentUrl }) => !tried.has(agentUrl))) ?? leastLoaded(ready);
+  if (found !== undefined) return found;
+  await holds.hold(exchange, registry.load(id));
+  const loaded = leastLoaded(registry.replicas(id));
+  if (loaded !== undefined) return loaded;
+  throw new PenstockError("model_not_ready", `${id} stopped as soon as it was ready; try again.`, {
+    retryAfterSeconds: 1,
+  });
+}
+
+function leastLoaded(replicas: readonly Replica[]): Replica | undefined {
+  return replicas.toSorted((a, b) => a.report.running - b.report.running)[0];
 }
 
 function relayTo(replica: Replica, exchange: Exchange, options: ForwardOptions): Promise<RelayResult> {

@@ -3,7 +3,7 @@ import { PenstockError } from "../../contracts/errors.ts";
 import { sseComment, sseHeaders } from "../../lib/sse.ts";
 import type { Exchange } from "../exchange.ts";
 import type { HoldLimits } from "../options.ts";
-import type { Load } from "../registry/registry.ts";
+import type { Load } from "../scheduling/scheduler.ts";
 
 /**
  * A held stream stays without a status line this long, so that a quick failure is still a plain HTTP error.

@@ -17,6 +17,19 @@ interface Waiting {
   readonly resolve: (landed: Landed) => void;
 }
 
+/** Until when, and who hears of bytes. */
+interface Hooks {
+  readonly signal: AbortSignal;
+  readonly onBytes: (bytes: number) => void;
+}
+
+/** A hash that is waited for. */
+interface Hashing {
+  readonly onBytes: (bytes: number) => void;
+  readonly resolve: (value: string | undefined) => void;
+  told: number;
+}
+
 /**
  * The transfer thread and its hash thread, as the download sees them. In threads of their own so that a download at the speed
  * of the disk does not hold up the tokens that this thread relays, and so that its buffers go back to the system with it.
@@ -24,7 +37,7 @@ interface Waiting {
 export class DirectEngine implements AsyncDisposable {
   readonly #worker: Worker;
   readonly #ranges = new Map<number, Waiting>();
-  readonly #digests = new Map<number, (value: string | undefined) => void>();
+  readonly #digests = new Map<number, Hashing>();
   readonly #exited: Promise<void>;
   #died = false;
   #trusted = false;
@@ -60,10 +73,7 @@ export class DirectEngine implements AsyncDisposable {
    * Brings a range to disk. `onBytes` hears of bytes as they come, and at the end of the difference to what is on disk.
    * Ends with `broken` when the signal is aborted; never throws.
    */
-  async fetch(
-    order: Omit<RangeOrder, "id">,
-    { signal, onBytes }: { signal: AbortSignal; onBytes: (bytes: number) => void },
-  ): Promise<Landed> {
+  async fetch(order: Omit<RangeOrder, "id">, { signal, onBytes }: Hooks): Promise<Landed> {
     if (this.#died) return lost(order.start);
     const id = this.#nextId;
     this.#nextId += 1;
@@ -80,17 +90,39 @@ export class DirectEngine implements AsyncDisposable {
     }
   }
 
-  /** The hash of a file, once all its bytes were hashed; undefined when the threads died. */
-  digest(file: number): Promise<string | undefined> {
-    if (this.#died) return Promise.resolve(undefined);
-    return new Promise((resolve) => {
-      this.#digests.set(file, resolve);
-      this.#tell({ kind: "digest", file });
-    });
+  /**
+   * The hash of a file, once all its bytes were hashed; undefined when the threads died. `onBytes` hears of all its bytes.
+   * Throws the signal's reason.
+   */
+  async digest(file: number, { signal, onBytes }: Hooks): Promise<string | undefined> {
+    if (this.#died) return undefined;
+    signal.throwIfAborted();
+    const { promise, resolve, reject } = Promise.withResolvers<string | undefined>();
+    const leave = (): void => reject(signal.reason);
+    signal.addEventListener("abort", leave, { once: true });
+    this.#digests.set(file, { onBytes, resolve, told: 0 });
+    this.#tell({ kind: "digest", file });
+    try {
+      return await promise;
+    } finally {
+      signal.removeEventListener("abort", leave);
+      this.#digests.delete(file);
+    }
+  }
+
+  /** Nothing more is wanted of a file. */
+  forget(file: number): void {
+    this.#tell({ kind: "forget", file });
+  }
+
+  /** Whether the threads are gone, by a failure or because nobody needs them. */
+  get isDead(): boolean {
+    return this.#died;
   }
 
   /** Closes sockets and files and frees all memory. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#died = true;
     this.#tell({ kind: "stop" });
     // A disk that hangs shall not hang the agent.
     const late = setTimeout(() => void this.#worker.terminate(), 5_000);
@@ -122,17 +154,21 @@ export class DirectEngine implements AsyncDisposable {
         range.resolve({ position: message.position, outcome: message.outcome });
         break;
       }
+      case "hashed": {
+        const hashing = this.#digests.get(message.file);
+        if (hashing !== undefined) this.#count(hashing, message.bytes - hashing.told);
+        break;
+      }
       case "digest":
-        this.#digests.get(message.file)?.(message.value);
-        this.#digests.delete(message.file);
+        this.#digests.get(message.file)?.resolve(message.value);
         break;
     }
   }
 
-  #count(range: Waiting | undefined, bytes: number): void {
-    if (range === undefined) return;
-    range.told += bytes;
-    range.onBytes(bytes);
+  #count(of: Waiting | Hashing | undefined, bytes: number): void {
+    if (of === undefined) return;
+    of.told += bytes;
+    of.onBytes(bytes);
   }
 
   #end(): void {
@@ -141,10 +177,31 @@ export class DirectEngine implements AsyncDisposable {
       this.#count(range, -range.told);
       range.resolve(lost(range.start));
     }
-    for (const resolve of this.#digests.values()) resolve(undefined);
+    for (const hashing of this.#digests.values()) {
+      this.#count(hashing, -hashing.told);
+      hashing.resolve(undefined);
+    }
     this.#ranges.clear();
-    this.#digests.clear();
   }
+}
+
+/** The engine that all downloads of this process share, so that its memory is there once. */
+let shared: { readonly engine: DirectEngine; users: number } | undefined;
+
+/** The shared engine, started when nobody has it yet. It ends when the last one gives it back. */
+export function takeEngine(): { engine: DirectEngine; giveBack: () => Promise<void> } {
+  if (shared === undefined || shared.engine.isDead) shared = { engine: new DirectEngine(), users: 0 };
+  const taken = shared;
+  taken.users += 1;
+  return {
+    engine: taken.engine,
+    giveBack: async () => {
+      taken.users -= 1;
+      if (taken.users > 0) return;
+      if (shared === taken) shared = undefined;
+      await taken.engine[Symbol.asyncDispose]();
+    },
+  };
 }
 
 function lost(position: number): Landed {

@@ -114,6 +114,19 @@ export class HashQueue {
     this.#pump();
   }
 
+  forget(file: number): void {
+    const state = this.#files.get(file);
+    if (state === undefined) return;
+    this.#files.delete(file);
+    for (const { block } of state.held.values()) this.#blocks.release(block);
+    this.#tell({ kind: "forget", file });
+  }
+
+  /** How far the files are whose hash is waited for. */
+  *progress(): Generator<{ file: number; bytes: number }> {
+    for (const [file, { wanted, given }] of this.#files) if (wanted) yield { file, bytes: given };
+  }
+
   async stop(): Promise<void> {
     await this.#worker?.terminate();
   }

@@ -96,6 +96,10 @@ function handle(message: ToHasher): void {
     digests.set(message.file, { path: message.path, digest: makers[message.algorithm]() });
     return;
   }
+  if (message.kind === "forget") {
+    digests.delete(message.file);
+    return;
+  }
   const of = digests.get(message.file);
   if (of === undefined) throw new TypeError("a file that was not opened");
   switch (message.kind) {

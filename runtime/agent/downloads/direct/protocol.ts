@@ -63,6 +63,8 @@ export type ToWorker =
   | { readonly kind: "digest"; readonly file: number }
   /** All ranges of the file are done. */
   | { readonly kind: "close"; readonly file: number }
+  /** Nothing more is wanted of the file, its hash neither. */
+  | { readonly kind: "forget"; readonly file: number }
   | { readonly kind: "stop" };
 
 /** What the transfer thread tells. */
@@ -71,6 +73,8 @@ export type FromWorker =
   | { readonly kind: "bytes"; readonly counts: readonly (readonly [id: number, bytes: number])[] }
   /** The bytes of the range before `position` are written. */
   | { readonly kind: "end"; readonly id: number; readonly position: number; readonly outcome: Outcome }
+  /** Bytes of a file whose hash is waited for that were hashed so far. */
+  | { readonly kind: "hashed"; readonly file: number; readonly bytes: number }
   | { readonly kind: "digest"; readonly file: number; readonly value: string };
 
 /** What the hash thread is told; it works in this order. */
@@ -85,7 +89,8 @@ export type ToHasher =
       readonly address: number;
     }
   | { readonly kind: "disk"; readonly file: number; readonly start: number; readonly end: number }
-  | { readonly kind: "digest"; readonly file: number };
+  | { readonly kind: "digest"; readonly file: number }
+  | { readonly kind: "forget"; readonly file: number };
 
 /** `done` answers each `block` and `disk`, in order. */
 export type FromHasher =

@@ -40,7 +40,10 @@ export class TransferThread {
   constructor({ memory, blocks, tell }: { memory: WebAssembly.Memory; blocks: Blocks; tell: (m: FromWorker) => void }) {
     this.#blocks = blocks;
     this.#tell = tell;
-    const onDigest = (file: number, value: string): void => tell({ kind: "digest", file, value });
+    const onDigest = (file: number, value: string): void => {
+      tell({ kind: "hashed", file, bytes: this.#files.get(file)?.order.sizeBytes ?? 0 });
+      tell({ kind: "digest", file, value });
+    };
     this.#hashes = new HashQueue({ memory, blocks, onDigest });
   }
 
@@ -63,6 +66,10 @@ export class TransferThread {
         this.#hashes.digest(message.file);
         break;
       case "close":
+        void this.#close(message.file);
+        break;
+      case "forget":
+        this.#hashes.forget(message.file);
         void this.#close(message.file);
         break;
     }
@@ -160,6 +167,7 @@ export class TransferThread {
   }
 
   #tellBytes(): void {
+    for (const progress of this.#hashes.progress()) this.#tell({ kind: "hashed", ...progress });
     if (this.#counts.size === 0) return;
     this.#tell({ kind: "bytes", counts: [...this.#counts] });
     this.#counts.clear();

@@ -5,6 +5,7 @@ import {
   type LoadModelRequest,
   type LoadModelResult,
   type LoadProgress,
+  type UnloadModelRequest,
 } from "../../contracts/agent.ts";
 import { errorFromBody, PenstockError } from "../../contracts/errors.ts";
 
@@ -22,8 +23,9 @@ export class AgentClient {
   }
 
   /** What the agent says of itself. Throws `upstream_failed` when it does not answer in time or in shape. */
-  async heartbeat(): Promise<Heartbeat> {
-    const response = await this.#post("/heartbeat", {}, AbortSignal.timeout(heartbeatTimeoutMs));
+  async heartbeat(knownCacheRevision?: string): Promise<Heartbeat> {
+    const body = knownCacheRevision === undefined ? {} : { known_cache_revision: knownCacheRevision };
+    const response = await this.#post("/heartbeat", body, AbortSignal.timeout(heartbeatTimeoutMs));
     const parsed = heartbeat.safeParse(await response.json());
     if (!parsed.success) throw new PenstockError("upstream_failed", `${this.url} sent a heartbeat of another shape.`);
     return parsed.data;
@@ -49,6 +51,11 @@ export class AgentClient {
       }
     }
     throw new PenstockError("upstream_failed", `${this.url} stopped while it loaded the model; try again.`);
+  }
+
+  /** Takes a model down to a tier. Throws the agent's own error (`model_in_use`), or `upstream_failed`. */
+  async unload(modelId: string, to: UnloadModelRequest["to"], signal: AbortSignal): Promise<void> {
+    await (await this.#post("/unload_model", { model_id: modelId, to }, signal)).body?.cancel();
   }
 
   async #post(path: string, body: object, signal: AbortSignal): Promise<Response> {

@@ -1,0 +1,168 @@
+import type { LoadProgress } from "../../contracts/agent.ts";
+import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
+import { engineOf } from "../../engines/index.ts";
+import type { Logger } from "../../lib/log.ts";
+import type { Agents, KnownAgent } from "../fleet/agents.ts";
+import type { ServedModel } from "../options.ts";
+import { place, type AgentSnapshot, type Placement, type Residency } from "./place.ts";
+
+/** A load under way. */
+export interface Load {
+  readonly done: Promise<void>;
+  readonly progress: LoadProgress | null;
+  /** Seconds until it is done, as estimated when it began; null before an agent was chosen. */
+  readonly estimateSeconds: number | null;
+}
+
+/** What a scheduler needs to know of the models. */
+export interface SchedulerOptions {
+  readonly models: ReadonlyMap<string, ServedModel>;
+  readonly log: Logger;
+}
+
+/** Refusals of one agent that another may not share. */
+const elsewhere: ReadonlySet<string> = new Set([
+  "insufficient_gpu_memory",
+  "insufficient_memory",
+  "draining",
+  "upstream_failed",
+  "model_in_use",
+  "cache_full",
+  "disk_full",
+]);
+
+/** Agents that are tried for one load. */
+const maxAttempts = 4;
+
+/** So that two models that share a GPU do not take turns with every request. */
+const minIdleSeconds = 30;
+
+/** Taking a model down waits for its engine to stop. */
+const unloadTimeoutMs = 60_000;
+
+/** Brings models to READY: chooses an agent, makes room there, and loads. One load per model, however many ask. */
+export class Scheduler {
+  readonly #agents: Agents;
+  readonly #options: SchedulerOptions;
+  readonly #loads = new Map<string, Load>();
+  readonly #stopping = new AbortController();
+
+  constructor(agents: Agents, options: SchedulerOptions) {
+    this.#agents = agents;
+    this.#options = options;
+  }
+
+  /** Starts a load, or joins the one under way. Its `done` rejects with the reason why no agent could take the model. */
+  load(served: ServedModel): Load {
+    const { id } = served.spec;
+    const known = this.#loads.get(id);
+    if (known !== undefined) return known;
+    const load: { done: Promise<void>; progress: LoadProgress | null; estimateSeconds: number | null } = {
+      done: Promise.resolve(),
+      progress: null,
+      estimateSeconds: null,
+    };
+    this.#loads.set(id, load);
+    load.done = this.#bringUp(served, load).finally(() => this.#loads.delete(id));
+    // Whoever waits gets the error; a load that nobody waits for any more must not end the process.
+    load.done.catch(() => undefined);
+    return load;
+  }
+
+  /** Ends loads under way. */
+  stop(): void {
+    this.#stopping.abort(new PenstockError("draining", "The gateway is stopping."));
+  }
+
+  async #bringUp(
+    served: ServedModel,
+    load: { progress: LoadProgress | null; estimateSeconds: number | null },
+  ): Promise<void> {
+    const except = new Set<string>();
+    for (let attempt = 1; ; attempt += 1) {
+      const { agent, placement } = this.#choose(served, except);
+      load.estimateSeconds = placement.secondsToReady;
+      this.#options.log.info({ model: served.spec.id, agent: agent.url, why: placement.why }, "loading model");
+      try {
+        await this.#makeRoom(agent, placement);
+        await agent.client.load(requestOf(served), {
+          signal: this.#stopping.signal,
+          onProgress: (progress) => (load.progress = progress),
+        });
+        await this.#agents.beat(agent);
+        return;
+      } catch (thrown) {
+        const error = toPenstockError(thrown);
+        if (!elsewhere.has(error.code) || attempt === maxAttempts) throw error;
+        this.#options.log.warn({ model: served.spec.id, agent: agent.url, reason: error.message }, "agent refused");
+        except.add(agent.url);
+        // The last word is an agent's own reason, which says more than that none is left.
+        if (this.#agentsFor(served).every(({ url }) => except.has(url))) throw error;
+      }
+    }
+  }
+
+  #choose(served: ServedModel, except: ReadonlySet<string>): { agent: KnownAgent; placement: Placement } {
+    const { spec, engine } = served;
+    const described = engineOf(engine);
+    const agents = this.#agentsFor(served);
+    const snapshots = agents.flatMap(({ url, last, cached }): AgentSnapshot[] =>
+      last === null ? [] : [{ url, beat: last, cached }],
+    );
+    if (snapshots.length === 0) {
+      throw new PenstockError("no_replica", "No agent can be reached; try again later.", { retryAfterSeconds: 5 });
+    }
+    const sizes = snapshots.flatMap(({ cached }) => cached.get(spec.id) ?? []);
+    const wanted = {
+      id: spec.id,
+      need: described.gpus(engine, Math.max(0, ...sizes)),
+      cpu: described.capabilities.cpu,
+      except,
+    };
+    const { placement, refusal } = place(wanted, snapshots, this.#residency());
+    const agent = agents.find(({ url }) => url === placement?.agentUrl);
+    if (placement !== null && agent !== undefined) return { agent, placement };
+    throw new PenstockError("no_replica", `${spec.id} cannot be loaded now: ${refusal}.`, {
+      retryAfterSeconds: minIdleSeconds,
+    });
+  }
+
+  #agentsFor({ fleet }: ServedModel): KnownAgent[] {
+    return this.#agents.all.filter((agent) => agent.reachable && agent.fleet === fleet);
+  }
+
+  async #makeRoom(agent: KnownAgent, { evictions }: Placement): Promise<void> {
+    for (const { modelId, to } of evictions) {
+      this.#options.log.info({ model: modelId, agent: agent.url, to }, "evicting model");
+      const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(unloadTimeoutMs)]);
+      await agent.client.unload(modelId, to, signal);
+    }
+  }
+
+  #residency(): Residency {
+    const { models } = this.#options;
+    return {
+      minIdleSeconds,
+      pinned: new Set([...models.values()].filter(({ pinned }) => pinned === true).map(({ spec }) => spec.id)),
+      asleepBytes: (modelId) => {
+        const served = models.get(modelId);
+        // A model of another gateway: nothing is known of how it sleeps.
+        if (served === undefined) return null;
+        const described = engineOf(served.engine);
+        if (described.sleep(served.engine, modelId) === null) return null;
+        return described.gpus(served.engine, 0)?.asleepBytes ?? null;
+      },
+    };
+  }
+}
+
+function requestOf({ spec, engine, idle, pinned }: ServedModel) {
+  return {
+    model_id: spec.id,
+    model: spec,
+    engine,
+    stream: true,
+    ...(idle === undefined ? {} : { idle }),
+    ...(pinned === undefined ? {} : { pinned }),
+  };
+}

@@ -1,0 +1,100 @@
+import type { BudgetPeriod } from "./period.ts";
+
+/**
+ * What is counted against a limit. `rate` is a bucket that holds `limit` and drains evenly within `windowMs`; `budget`
+ * starts anew with each UTC day or month; `concurrency` counts the reservations of the account that are open.
+ */
+export type Meter =
+  | { readonly kind: "rate"; readonly name: string; readonly limit: number; readonly windowMs: number }
+  | { readonly kind: "budget"; readonly name: string; readonly limit: number; readonly period: BudgetPeriod }
+  | { readonly kind: "concurrency"; readonly name: string; readonly limit: number };
+
+/** An amount, a whole number, on one meter. The amount on a `concurrency` meter is always 1. */
+export interface Charge {
+  readonly meter: Meter;
+  readonly amount: number;
+}
+
+/** What one request takes from the meters of one account. Meters are told apart by their names within the account. */
+export interface Reservation {
+  readonly account: string;
+  /** Chosen by the caller, never used twice. */
+  readonly id: string;
+  readonly charges: readonly Charge[];
+}
+
+/** A meter as it stands. `remaining` is below 0 when settlements went above what was reserved. */
+export interface Reading {
+  readonly limit: number;
+  readonly remaining: number;
+  /** Until the meter is back at its limit, or its period is over; 0 for `concurrency`, which nobody can know. */
+  readonly resetMs: number;
+}
+
+/** All charges were taken, or none. Readings come in the order of the charges. */
+export type ReserveAnswer =
+  | { readonly granted: true; readonly readings: readonly Reading[] }
+  | {
+      readonly granted: false;
+      readonly readings: readonly Reading[];
+      /** The charge that has to wait the longest, by its index. */
+      readonly refusedBy: number;
+      /** When there is room again; 0 for `concurrency`, which nobody can know; null when the limit is too low ever to. */
+      readonly retryAfterMs: number | null;
+    };
+
+/** Limits that hold whatever the number of gateways. All times are of the store's own clock. */
+export interface Meters {
+  /**
+   * Takes every charge or none. With an id that is open or settled already it changes nothing and grants. A
+   * reservation that is neither settled nor renewed within `ttlMs` expires: its slot and its budgets are given back.
+   */
+  reserve(reservation: Reservation, ttlMs: number): Promise<ReserveAnswer>;
+  /**
+   * Closes a reservation with what was really used, one amount for each charge; all zeros give everything back. The
+   * second time it does nothing. Of one that is not open any more, budgets are charged in full and rates with what is
+   * above the reservation.
+   */
+  settle(reservation: Reservation, amounts: readonly number[]): Promise<void>;
+  /** Keeps open reservations for another `ttlMs`. */
+  renew(reservations: readonly Pick<Reservation, "account" | "id">[], ttlMs: number): Promise<void>;
+}
+
+/** Who has a lease, and for how long. */
+export interface LeaseAnswer {
+  readonly held: boolean;
+  readonly holder: string;
+  readonly expiresMs: number;
+}
+
+/** Locks that end by themselves when their holder dies: one load per model, however many gateways. */
+export interface Leases {
+  /** Takes the lease, or renews it for the same holder. */
+  acquire(key: string, holder: string, ttlMs: number): Promise<LeaseAnswer>;
+  /** Gives it back, if `holder` still has it. */
+  release(key: string, holder: string): Promise<void>;
+}
+
+/** Small values that may be lost at any time: snapshots, sessions, cached responses. */
+export interface Values {
+  get(key: string): Promise<Buffer | undefined>;
+  /** False when the value is too large to be kept. */
+  set(key: string, value: Uint8Array, ttlMs: number): Promise<boolean>;
+  delete(key: string): Promise<void>;
+}
+
+/** Numbers that only grow: whoever changes the configuration bumps one, and all gateways look at it. */
+export interface Versions {
+  bump(key: string): Promise<number>;
+  /** 0 while it was never bumped. */
+  version(key: string): Promise<number>;
+}
+
+/** State that all gateways share and that changes with each request. Methods reject when the store cannot be reached. */
+export interface HotStore extends Meters, Leases, Values, Versions, AsyncDisposable {}
+
+/** A value above this is not kept: one response must not crowd out the rest. */
+export const maxValueBytes = 4 * 2 ** 20;
+
+/** How long a settled id is remembered, so that settling again changes nothing: longer than any retry of it. */
+export const settledMemoryMs = 60_000;
