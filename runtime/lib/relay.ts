@@ -1,7 +1,20 @@
-import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingHttpHeaders, ServerResponse } from "node:http";
+import type { Readable } from "node:stream";
 import { Agent, errors, type Dispatcher } from "undici";
 import { errorFromBody, PenstockError } from "../contracts/errors.ts";
-import { writeSseError } from "./sse.ts";
+
+/**
+ * Sees the body of an answer as it passes, and may take something out of it. It is on the hot path: what it does to a
+ * chunk must cost little, and it must not throw.
+ */
+export interface RelayTap {
+  /** An answer that goes to the client begins; an earlier one was a refusal that was kept back. */
+  begin(status: number, headers: IncomingHttpHeaders): void;
+  /** The next bytes. Returns what the client gets in their place: usually the same, null for nothing yet. */
+  write(chunk: Buffer): Buffer | null;
+  /** The last byte has come. Returns what was held back. */
+  end(): Buffer | null;
+}
 
 /** One request to send on. */
 export interface RelayRequest {
@@ -10,11 +23,15 @@ export interface RelayRequest {
   readonly path: string;
   readonly method: Dispatcher.HttpMethod;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: Buffer | IncomingMessage | null;
+  /** A stream is sent once, as fast as the upstream takes it; when it fails with an error of the table, so does this. */
+  readonly body: Buffer | Readable | null;
   /** How long the upstream may take until its status line: a whole answer, when it does not stream. */
   readonly firstByteTimeoutMs: number;
   /** How long the upstream may be silent inside a body. */
   readonly betweenBytesTimeoutMs: number;
+  readonly tap?: RelayTap;
+  /** What follows `event: error` when a stream breaks. OpenAI's body, unless the client knows another shape. */
+  errorBody?(error: PenstockError): object;
 }
 
 /** How a relay ended once the first byte had left. */
@@ -79,7 +96,7 @@ export class Relay {
    */
   relay(request: RelayRequest, outgoing: ServerResponse): Promise<RelayResult> {
     const { promise, resolve, reject } = Promise.withResolvers<RelayResult>();
-    const handler = new RelayHandler(outgoing, { resolve, reject });
+    const handler = new RelayHandler(request, outgoing, { resolve, reject });
     this.#agent.dispatch(
       {
         origin: request.origin,
@@ -107,6 +124,7 @@ interface Settle {
 }
 
 class RelayHandler implements Dispatcher.DispatchHandler {
+  readonly #request: RelayRequest;
   readonly #outgoing: ServerResponse;
   readonly #settle: Settle;
   #controller: Dispatcher.DispatchController | undefined;
@@ -120,7 +138,8 @@ class RelayHandler implements Dispatcher.DispatchHandler {
     if (!this.#outgoing.writableFinished) this.#controller?.abort(new ClientLeft());
   };
 
-  constructor(outgoing: ServerResponse, settle: Settle) {
+  constructor(request: RelayRequest, outgoing: ServerResponse, settle: Settle) {
+    this.#request = request;
     this.#outgoing = outgoing;
     this.#settle = settle;
     outgoing.on("close", this.#onClientClosed);
@@ -142,8 +161,12 @@ class RelayHandler implements Dispatcher.DispatchHandler {
       return;
     }
     this.#streaming = held || (headers["content-type"] ?? "").startsWith("text/event-stream");
+    const { tap } = this.#request;
+    tap?.begin(status, headers);
     if (held) return;
-    this.#outgoing.writeHead(status, forwardHeaders(headers));
+    // A tap may take bytes out of a stream, so a length would lie.
+    const without = this.#streaming && tap !== undefined ? ["content-length"] : [];
+    this.#outgoing.writeHead(status, forwardHeaders(headers, without));
     if (this.#streaming) this.#outgoing.flushHeaders();
   }
 
@@ -153,7 +176,9 @@ class RelayHandler implements Dispatcher.DispatchHandler {
       if (this.#bytes <= maxErrorBytes) this.#refusal.push(chunk);
       return;
     }
-    if (!this.#outgoing.write(chunk)) {
+    const { tap } = this.#request;
+    const passed = tap === undefined ? chunk : tap.write(chunk);
+    if (passed !== null && !this.#outgoing.write(passed)) {
       controller.pause();
       this.#outgoing.once("drain", () => controller.resume());
     }
@@ -165,7 +190,9 @@ class RelayHandler implements Dispatcher.DispatchHandler {
       this.#settle.reject(refusalError(this.#status, this.#refusal));
       return;
     }
-    this.#outgoing.end();
+    const rest = this.#request.tap?.end() ?? null;
+    if (rest === null) this.#outgoing.end();
+    else this.#outgoing.end(rest);
     this.#settle.resolve({ outcome: "complete", status: this.#status, bytes: this.#bytes });
   }
 
@@ -180,9 +207,15 @@ class RelayHandler implements Dispatcher.DispatchHandler {
       this.#settle.reject(upstreamError(cause));
       return;
     }
-    if (this.#streaming) writeSseError(this.#outgoing, upstreamError(cause));
+    if (this.#streaming) this.#endWithError(upstreamError(cause));
     else this.#outgoing.destroy();
     this.#settle.resolve({ outcome: "cut", status: this.#status, bytes: this.#bytes });
+  }
+
+  /** No `[DONE]` follows, so that a client cannot take it for a success. */
+  #endWithError(error: PenstockError): void {
+    const body = this.#request.errorBody?.(error) ?? error.toBody();
+    this.#outgoing.end(`event: error\ndata: ${JSON.stringify(body)}\n\n`);
   }
 
   #release(): void {
@@ -193,6 +226,8 @@ class RelayHandler implements Dispatcher.DispatchHandler {
 class ClientLeft extends Error {}
 
 function upstreamError(cause: Error): PenstockError {
+  // The request's own body failed on its way.
+  if (cause instanceof PenstockError) return cause;
   if (cause instanceof errors.HeadersTimeoutError || cause instanceof errors.BodyTimeoutError) {
     return new PenstockError("upstream_timeout", "The model took too long to answer; try again later.", { cause });
   }

@@ -1,8 +1,11 @@
-import type { IncomingMessage, Server, ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
-import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
+import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from "node:http";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
+import type { AddressInfo, Socket } from "node:net";
+import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import type { Hono } from "hono";
 import { PenstockError } from "../contracts/errors.ts";
+import type { Logger } from "./log.ts";
+import { followTls, readTls, type TlsFiles } from "./tls.ts";
 
 /** What a Hono app of ours sees of Node: the raw request and response. */
 export interface NodeEnv {
@@ -15,23 +18,113 @@ export interface ListenAddress {
   readonly port: number;
 }
 
+/** What a client may cost before anything of its request is looked at. */
+export interface HttpLimits {
+  /** The request line and all headers together; more is answered with 431. */
+  readonly maxHeaderBytes: number;
+  /** More headers than this are answered with 431. */
+  readonly maxHeaders: number;
+  /** From the start of a connection or request to the end of its headers; then 408. */
+  readonly headersTimeoutMs: number;
+  /** From the start of a request to the end of its body; then 408. A large upload over a slow line must fit. */
+  readonly requestTimeoutMs: number;
+  /** How long a connection stays open between requests. Above the 60 s after which load balancers close theirs. */
+  readonly keepAliveTimeoutMs: number;
+  /** Connections above this are closed at once. */
+  readonly maxConnections: number;
+}
+
+export const httpLimits: HttpLimits = {
+  maxHeaderBytes: 16_384,
+  maxHeaders: 100,
+  headersTimeoutMs: 20_000,
+  requestTimeoutMs: 300_000,
+  keepAliveTimeoutMs: 75_000,
+  maxConnections: 50_000,
+};
+
+export interface ServeOptions {
+  readonly limits?: Partial<HttpLimits>;
+  /** Serves HTTPS, and follows the files. The log says when a new certificate is in use, or is not. */
+  readonly tls?: { readonly files: TlsFiles; readonly log: Logger };
+}
+
 /** A server that listens. */
 export interface Listening {
-  /** `http://host:port`, with the port that was really taken. */
+  /** `http://host:port` or `https://host:port`, with the port that was really taken. */
   readonly url: string;
   readonly port: number;
   /** Stops accepting, waits up to `deadlineMs` for open requests, then cuts what is left. */
   close(deadlineMs: number): Promise<void>;
 }
 
-/** Serves `app` over HTTP. Throws `port_in_use` or `invalid_config` that says what to do. */
-export async function serve(app: Hono<NodeEnv>, address: ListenAddress): Promise<Listening> {
+/** Serves `app` over HTTP or HTTPS. Throws `port_in_use` or `invalid_config` that says what to do. */
+export async function serve(
+  app: Hono<NodeEnv>,
+  address: ListenAddress,
+  options: ServeOptions = {},
+): Promise<Listening> {
+  const limits = { ...httpLimits, ...options.limits };
   // Our code never compares Request or Response by class, so Node's own globals stay as they are.
-  const server = createAdaptorServer({ fetch: app.fetch, overrideGlobalObjects: false }) as Server; // http, not http2
+  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
+  const { server, follower } = await createBounded(limits, options.tls);
+  server.on("request", (incoming, outgoing) => {
+    if (hasTooManyHeaders(incoming, limits)) return refuseHeaders(outgoing);
+    outgoing.once("finish", () => discardRest(incoming));
+    void listener(incoming, outgoing);
+  });
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
   await listen(server, address);
   const { port } = server.address() as AddressInfo; // a TCP server that listens has one
   const host = address.host.includes(":") ? `[${address.host}]` : address.host;
-  return { url: `http://${host}:${port}`, port, close: (deadlineMs) => closeServer(server, deadlineMs) };
+  const scheme = options.tls === undefined ? "http" : "https";
+  return {
+    url: `${scheme}://${host}:${port}`,
+    port,
+    async close(deadlineMs) {
+      follower?.[Symbol.dispose]();
+      await closeServer(server, sockets, deadlineMs);
+    },
+  };
+}
+
+interface BoundedServer {
+  readonly server: Server | TlsServer;
+  readonly follower?: Disposable;
+}
+
+async function createBounded(limits: HttpLimits, tls: ServeOptions["tls"]): Promise<BoundedServer> {
+  const options: ServerOptions = {
+    maxHeaderSize: limits.maxHeaderBytes,
+    headersTimeout: limits.headersTimeoutMs,
+    requestTimeout: limits.requestTimeoutMs,
+    keepAliveTimeout: limits.keepAliveTimeoutMs,
+    // Node looks for requests that take too long only this often.
+    connectionsCheckingInterval: Math.min(1_000, limits.headersTimeoutMs / 4),
+    requireHostHeader: true,
+    insecureHTTPParser: false,
+  };
+  const bound = <Each extends Server | TlsServer>(server: Each): Each => {
+    server.maxConnections = limits.maxConnections;
+    // Node leaves out what is above its own limit without a word: it might be the header that a check needs.
+    server.maxHeadersCount = 0;
+    return server;
+  };
+  if (tls === undefined) return { server: bound(createServer(options)) };
+  const current = await readTls(tls.files);
+  const needsClientCertificate = current.ca !== undefined;
+  const server = createTlsServer({
+    ...options,
+    ...current,
+    requestCert: needsClientCertificate,
+    rejectUnauthorized: needsClientCertificate,
+    handshakeTimeout: limits.headersTimeoutMs,
+  });
+  return { server: bound(server), follower: followTls(server, tls.files, { current, log: tls.log }) };
 }
 
 async function listen(server: Server, { host, port }: ListenAddress): Promise<void> {
@@ -66,15 +159,51 @@ function listenError(cause: unknown, { host, port }: ListenAddress): PenstockErr
   });
 }
 
-async function closeServer(server: Server, deadlineMs: number): Promise<void> {
+async function closeServer(server: Server, sockets: ReadonlySet<Socket>, deadlineMs: number): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   server.close(() => resolve());
   // A connection becomes idle when its last stream ends; closing it then keeps a client's keep-alive from delaying us.
   const idle = setInterval(() => server.closeIdleConnections(), 20);
-  const cut = setTimeout(() => server.closeAllConnections(), deadlineMs);
+  // Node's closeAllConnections knows none that is still in its TLS handshake.
+  const cut = setTimeout(() => sockets.forEach((socket) => socket.destroy()), deadlineMs);
   await promise;
   clearInterval(idle);
   clearTimeout(cut);
+}
+
+function hasTooManyHeaders({ rawHeaders }: IncomingMessage, { maxHeaders }: HttpLimits): boolean {
+  return rawHeaders.length / 2 > maxHeaders;
+}
+
+function refuseHeaders(outgoing: ServerResponse): void {
+  outgoing.writeHead(431, { connection: "close" }).end();
+}
+
+/** Once a request is answered, this much of a body that nobody read is thrown away, so that the connection can go on. */
+const discardBytes = 1_048_576;
+const discardMs = 500;
+
+/**
+ * Takes the rest of a body that was answered early, as one that is too large is. A client that goes on sending gets the
+ * connection closed: our side first, so that it can still read the answer, then all of it.
+ */
+function discardRest(incoming: IncomingMessage): void {
+  if (incoming.complete) return;
+  const { socket } = incoming;
+  let discarded = 0;
+  const hangUp = (): void => {
+    incoming.off("data", count);
+    if (incoming.complete || socket.destroyed) return;
+    socket.end();
+    socket.pause();
+    setTimeout(() => socket.destroy(), discardMs).unref();
+  };
+  const count = (chunk: Buffer): void => {
+    discarded += chunk.length;
+    if (discarded > discardBytes) hangUp();
+  };
+  const timer = setTimeout(hangUp, discardMs).unref();
+  incoming.once("close", () => clearTimeout(timer)).on("data", count);
 }
 
 export type { IncomingMessage, ServerResponse };

@@ -40,7 +40,7 @@ class Check {
   readonly #specs: readonly CachedSpec[];
   readonly #present = new Map<number, Expected>();
   readonly #pinned = new Set<number>();
-  readonly #held: [i: number, model: CachedModel][] = [];
+  readonly #held: { readonly i: number; readonly model: CachedModel; readonly by: ModelCache }[] = [];
   #cache: ModelCache;
   #uses = 0;
 
@@ -73,7 +73,7 @@ class Check {
       case "hold":
         return this.#ensure(i, kind === "hold");
       case "release":
-        this.#held.shift()?.[1].release();
+        this.#held.shift()?.model.release();
         break;
       case "pin":
         await this.#cache.pin(this.#spec(i));
@@ -87,8 +87,8 @@ class Check {
         return this.#remove(i);
       case "sweep":
         await this.#cache.sweep();
-        // Sweeps note down that what is in use is in use.
-        for (const held of new Set(this.#held.map(([one]) => one))) this.#use(held);
+        // Sweeps note down that what is in use is in use, each cache for itself; in the order of first use.
+        for (const i of new Set(this.#held.filter(({ by }) => by === this.#cache).map((held) => held.i))) this.#use(i);
         break;
       case "restart":
         this.#cache = await openCache(this.#models);
@@ -104,7 +104,7 @@ class Check {
       const model = await this.#cache.ensure(this.#spec(i));
       if (!wasPresent) this.#present.set(i, { blocks: sizes[i] ?? 0, lastUse: 0 });
       this.#use(i);
-      if (keep) this.#held.push([i, model]);
+      if (keep) this.#held.push({ i, model, by: this.#cache });
       else model.release();
       return [`from cache: ${model.fromCache}`, should];
     } catch (thrown) {
@@ -146,7 +146,7 @@ class Check {
   }
 
   #isHeld(i: number): boolean {
-    return this.#held.some(([held]) => held === i);
+    return this.#held.some((held) => held.i === i);
   }
 
   #blocks(): number {

@@ -350,6 +350,29 @@ describe("faults on the fast path", () => {
   });
 });
 
+describe("several downloads at once", () => {
+  it("share the threads, and one that is cancelled does not hurt the other", async () => {
+    await using slow = await RangeServer.start({ bytesPerSecond: 300_000 });
+    await using fast = await RangeServer.start();
+    const controller = new AbortController();
+    const reason = new Error("no longer wanted");
+    slow.put("/m.gguf", model);
+    fast.put("/m.gguf", model);
+    const cancelled = fetchOne(slow, { signal: controller.signal, directory: join(directory, "slow") });
+    const outcome = expect(cancelled).rejects.toBe(reason);
+    await expect.poll(() => slow.bytesServed).toBeGreaterThan(50_000);
+    const kept = fetchOne(fast, {
+      sha256: sha256(model),
+      onProgress: ({ bytesDone }) => {
+        if (bytesDone > 0) controller.abort(reason);
+      },
+    });
+    await Promise.all([outcome, kept]);
+    expect((await result()).equals(model)).toBe(true);
+    expect(fallbacks).toEqual([]);
+  });
+});
+
 describe("the way around", () => {
   it("is taken for small files, and where a proxy must be used", async () => {
     await using server = await RangeServer.start();

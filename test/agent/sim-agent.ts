@@ -45,7 +45,7 @@ export async function simAgent(options: Partial<AgentOptions> & { machine?: Mach
   const folder = await temporaryFolder();
   const { machine = "a10g", ...rest } = options;
   const smi = await FakeNvidiaSmi.of(machine, folder.path);
-  const token = randomBytes(16).toString("hex");
+  const token = options.token ?? randomBytes(16).toString("hex");
   const start = (): Promise<Agent> =>
     startAgent(
       {

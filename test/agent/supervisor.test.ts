@@ -117,6 +117,16 @@ test.each(lifelines)("an engine (%s) that ignores SIGTERM is killed at the deadl
   await expect.poll(() => alive(pid)).toBe(false);
 });
 
+test("an engine does not outlive the shell that stands in front of it", async () => {
+  await using folder = await temporaryFolder();
+  const running = await engine(folder, serving);
+  const pid = Number(await (await fetch(`${running.origin}/pid`)).text());
+  expect(pid).not.toBe(running.pid);
+  process.kill(running.pid, "SIGKILL");
+  expect(await running.exited).toContain("signal SIGKILL");
+  await expect.poll(() => alive(pid)).toBe(false);
+});
+
 test("workers that an engine leaves behind end with it", async () => {
   await using folder = await temporaryFolder();
   const script = `

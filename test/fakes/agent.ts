@@ -18,6 +18,8 @@ export interface FakeAgent extends AsyncDisposable {
   readonly token: string;
   /** `POST /load_model` calls so far. */
   loads: number;
+  /** Answers heartbeats with 500. */
+  heartbeatFails: boolean;
   /** State that heartbeats tell. */
   state: ModelReport["cache_state"];
   behaviour: FakeAgentBehaviour;
@@ -33,14 +35,15 @@ export class LoadFailure extends Error {
   }
 }
 
-export async function startFakeAgent(behaviour: FakeAgentBehaviour = {}): Promise<FakeAgent> {
+export async function startFakeAgent(behaviour: FakeAgentBehaviour = {}, address = "127.0.0.1"): Promise<FakeAgent> {
   const server = createServer((incoming, outgoing) => void handle(incoming, outgoing));
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => server.listen(0, address, resolve));
   const { port } = server.address() as AddressInfo;
   const agent: FakeAgent = {
     url: `http://127.0.0.1:${port}`,
     token: "fake-agent-token",
     loads: 0,
+    heartbeatFails: false,
     state: "UNLOADED",
     behaviour,
     async close() {
@@ -55,6 +58,7 @@ export async function startFakeAgent(behaviour: FakeAgentBehaviour = {}): Promis
     const body = await text(incoming).catch(() => "");
     if (incoming.headers.authorization !== `Bearer ${agent.token}`) return void outgoing.writeHead(401).end();
     const path = incoming.url ?? "";
+    if (path === "/heartbeat" && agent.heartbeatFails) return void outgoing.writeHead(500).end("{}");
     if (path === "/heartbeat") return void outgoing.end(JSON.stringify(heartbeatOf(agent)));
     if (path === "/load_model") return load(outgoing, JSON.parse(body));
     if (path.startsWith("/infer/")) return agent.behaviour.onInfer?.(incoming, outgoing, body);

@@ -55,6 +55,8 @@ function lastWords(child: ChildProcess, output: EngineOutput): Promise<string> {
   child.once("error", (error) => resolve(`it could not be started: ${error.message}`));
   // `exit`, and not `close`: a worker that an engine left behind keeps the pipes open.
   child.once("exit", (code, signal) => {
+    // Whatever killed the shell in front did not kill the engine behind it.
+    killGroup(child);
     const ending = signal === null ? `exit code ${code}` : `signal ${signal}`;
     const finish = (): void => {
       const reason = output.reason();
@@ -77,12 +79,12 @@ async function stop(child: ChildProcess, exited: Promise<string>, deadlineMs: nu
   clearTimeout(kill);
 }
 
-/** The engine and its workers. Windows has no groups; there the engine itself must do. */
+/** The engine, its workers, and the shell in front. Windows has no groups; there the engine itself must do. */
 function killGroup(child: ChildProcess): void {
   try {
     if (process.platform === "win32" || child.pid === undefined) child.kill("SIGKILL");
     else process.kill(-child.pid, "SIGKILL");
   } catch {
-    // It went by itself in this very moment.
+    // It has gone by itself.
   }
 }

@@ -78,7 +78,8 @@ async function* watched(
 ): AsyncGenerator<Buffer, void> {
   let size = 0;
   try {
-    for await (const chunk of incoming as AsyncIterable<Buffer>) {
+    // The socket must outlive a failed upload: the answer goes out on it.
+    for await (const chunk of incoming.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       size += chunk.length;
       if (size > bounds.maxBytes) throw tooLarge(bounds);
       watcher.write(chunk);

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { PenstockError } from "../../contracts/errors.ts";
 
 /** Bounds of what a form may make us keep. Files are never kept. */
@@ -22,7 +23,7 @@ type State = "start" | "boundary" | "head" | "field" | "file" | "end";
  * It is stricter than RFC 7578 where parsers differ, because the engine reads the same bytes with another parser and
  * must not find fields that were not checked here: a delimiter follows a line break and ends in one, and its characters
  * stand nowhere else; lines end with CRLF; every part has one `Content-Disposition` with one plain `name`; a field's
- * name comes once. Throws `invalid_value` for everything else.
+ * name comes once, unless it is a list's (`x[]`). Throws `invalid_value` for everything else.
  */
 export class FormWatcher {
   /** Values of the fields that have gone by as a whole. */
@@ -74,8 +75,10 @@ export class FormWatcher {
       case "file":
         return this.#body(bytes);
       case "end":
-        return done(bytes.subarray(bytes.length));
+        break;
     }
+    // What follows the last boundary means nothing.
+    return done(bytes.subarray(bytes.length));
   }
 
   #start(bytes: Buffer): Progress {
@@ -103,12 +106,11 @@ export class FormWatcher {
     this.#parts += 1;
     if (this.#parts > this.#bounds.parts) throw broken(`it has more than ${this.#bounds.parts} parts`);
     const { name, isFile } = readHead(bytes.toString("utf8", 0, end));
-    if (this.fields.has(name) && !isFile) throw broken("a field comes twice", name);
+    if (this.fields.has(name) && !isFile && !name.endsWith("[]")) throw broken("a field comes twice", name);
     if (isFile && name === "model") throw broken("`model` is not a file", name);
     this.#name = name;
     this.#state = isFile ? "file" : "field";
-    // The line break that ends the head may also be the one in front of the next delimiter.
-    return done(bytes.subarray(end + 2));
+    return done(bytes.subarray(end + 4));
   }
 
   #body(bytes: Buffer): Progress {
@@ -138,8 +140,7 @@ export class FormWatcher {
 
   #endPart(): void {
     if (this.#state === "field") {
-      // The value begins after the line break that ended the head.
-      const value = Buffer.concat(this.#value).subarray(2);
+      const value = Buffer.concat(this.#value);
       if (!isUtf8(value)) throw broken("a field is not UTF-8", this.#name);
       this.fields.set(this.#name, value.toString("utf8"));
     }
@@ -172,11 +173,11 @@ export function boundaryOf(contentType: string | undefined): string {
 }
 
 function readHead(text: string): { name: string; isFile: boolean } {
-  // The first line break ended the delimiter's line.
   const lines = text.split("\r\n");
   const named = lines.filter((line) => /^content-disposition *:/i.test(line));
   if (named.length !== 1) throw broken("a part needs one `Content-Disposition`");
-  if (lines.some((line) => !/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\0\r\n]*$/.test(line))) throw broken("a header is malformed");
+  if (lines.some((line) => !/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\0\r\n]*$/.test(line)))
+    throw broken("a header is malformed");
   const value = named[0]?.slice(named[0].indexOf(":") + 1).trim() ?? "";
   const match = disposition.exec(value);
   if (match === null) throw broken("a `Content-Disposition` is malformed");
@@ -195,8 +196,4 @@ function readHead(text: string): { name: string; isFile: boolean } {
 
 function broken(why: string, param?: string): PenstockError {
   return new PenstockError("invalid_value", `The form cannot be read: ${why}.`, param === undefined ? {} : { param });
-}
-
-function isUtf8(bytes: Buffer): boolean {
-  return bytes.toString("utf8").includes("\uFFFD") ? Buffer.from(bytes.toString("utf8")).equals(bytes) : true;
 }

@@ -2,7 +2,18 @@ import { PenstockError } from "../../contracts/errors.ts";
 import { fieldPath } from "../../contracts/validate.ts";
 
 /** Where content with addresses in it may stand in a body of any endpoint. */
-const holders = ["messages", "input", "system", "tools", "mcp_servers", "query", "documents", "queries", "text_1", "text_2"];
+const holders = [
+  "messages",
+  "input",
+  "system",
+  "tools",
+  "mcp_servers",
+  "query",
+  "documents",
+  "queries",
+  "text_1",
+  "text_2",
+];
 
 /** Content within content deeper than this does not exist in any of the APIs. */
 const maxDepth = 8;
@@ -31,7 +42,9 @@ export function refuseRemoteUrls(body: Readonly<Record<string, unknown>>, allowe
  */
 function* urlsIn(value: object, path: readonly PropertyKey[], depth: number): Generator<Found> {
   if (depth > maxDepth) {
-    throw new PenstockError("invalid_value", `\`${fieldPath(path)}\` is nested too deeply.`, { param: fieldPath(path) });
+    throw new PenstockError("invalid_value", `\`${fieldPath(path)}\` is nested too deeply.`, {
+      param: fieldPath(path),
+    });
   }
   if (Array.isArray(value)) {
     for (const [index, item] of value.entries()) if (isObject(item)) yield* urlsIn(item, [...path, index], depth + 1);

@@ -40,8 +40,14 @@ export interface KnownAgent {
 const intervalMs = 1_000;
 const jitterMs = 200;
 
+/** Agents that are asked at once when a directory names many new ones. */
+const askedAtOnce = 32;
+
 /** Heartbeats that may be missing in a row: one is lost when a node is busy for a moment. */
 const missesAllowed = 2;
+
+/** What the gateway waits at its start for agents to answer. */
+const firstRoundMs = 5_000;
 
 /** All agents of all fleets, as they come and go, and their heartbeats. */
 export class Agents {
@@ -84,7 +90,10 @@ export class Agents {
         const onChange = (urls: readonly string[]): void => first.resolve(this.#set(name, urls));
         void watchDirectory(agents, { onChange, signal, log: this.#log });
         // A directory that is down must not keep the gateway from starting.
-        await Promise.race([first.promise, delay(5_000, undefined, { signal, ref: false }).catch(() => undefined)]);
+        await Promise.race([
+          first.promise,
+          delay(firstRoundMs, undefined, { signal, ref: false }).catch(() => undefined),
+        ]);
       }),
     );
   }
@@ -129,7 +138,12 @@ export class Agents {
       this.#agents.delete(agent.url);
     }
     const fresh = [...wanted].filter((url) => !this.#agents.has(url)).map((url) => this.#add(fleet, url));
-    await Promise.all(fresh.map((agent) => this.beat(agent)));
+    // A few at a time: a thousand answers at once would all be late.
+    const queue = fresh.values();
+    const ask = async (): Promise<void> => {
+      for (const agent of queue) await this.beat(agent);
+    };
+    await Promise.all(Array.from({ length: Math.min(fresh.length, askedAtOnce) }, ask));
     for (const agent of fresh) void this.#beatForever(agent);
     this.#tell();
   }

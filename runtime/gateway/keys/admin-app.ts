@@ -1,3 +1,4 @@
+import type { IncomingMessage } from "node:http";
 import { Hono, type Context } from "hono";
 import { PenstockError } from "../../contracts/errors.ts";
 import { tenant, type Principal } from "../../contracts/tenant.ts";
@@ -11,7 +12,7 @@ import { keyIdText, newKeyRequest, rotateRequest } from "./requests.ts";
 export interface AdminAppOptions {
   readonly keys: KeyService;
   /** Who sent the request. Throws as `Identity.authenticate` does. */
-  readonly principalOf: (c: Context<NodeEnv>) => Promise<Principal>;
+  readonly principalOf: (incoming: IncomingMessage) => Promise<Principal>;
   /** Called after every change, so that this gateway follows it at once; others follow when their caches expire. */
   readonly onChange: () => void;
   readonly log: Logger;
@@ -27,9 +28,12 @@ export function adminApp({ keys, principalOf, onChange, log }: AdminAppOptions):
   const app = new Hono<AdminEnv>();
   app.onError(onError(log));
   app.use("/admin/*", async function admin(c, next) {
-    const principal = await principalOf(c);
+    const principal = await principalOf(c.env.incoming);
     if (!principal.isAdmin) {
-      throw new PenstockError("forbidden", "This needs an admin key; create one with `npm run keys -- create --admin`.");
+      throw new PenstockError(
+        "forbidden",
+        "This needs an admin key; create one with `npm run keys -- create --admin`.",
+      );
     }
     c.set("principal", principal);
     // Answers hold secrets and limits.

@@ -63,7 +63,9 @@ export class KeyService {
   async rotateKey(id: string, graceHours: number): Promise<NewKeyView> {
     const old = await this.#findKey(id);
     if (keyView(old).state !== "active") {
-      throw new PenstockError("invalid_value", `Key ${keyPrefix(id)} is not active; create a new one.`, { param: "id" });
+      throw new PenstockError("invalid_value", `Key ${keyPrefix(id)} is not active; create a new one.`, {
+        param: "id",
+      });
     }
     const { tenantId, name, isAdmin, createdAt, expiresAt } = old;
     // A key that was made for 90 days is followed by one for 90 days.

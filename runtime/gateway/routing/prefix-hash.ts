@@ -44,9 +44,7 @@ function blockHash(view: DataView, start: number, seed: number): number {
     d = Math.imul(d ^ view.getUint32(at + 12, true), prime1);
     d ^= d >>> 14;
   }
-  return mix32(
-    Math.imul(a ^ ((b << 7) | (b >>> 25)), prime2) ^ Math.imul(c ^ ((d << 13) | (d >>> 19)), prime3),
-  );
+  return mix32(Math.imul(a ^ ((b << 7) | (b >>> 25)), prime2) ^ Math.imul(c ^ ((d << 13) | (d >>> 19)), prime3));
 }
 
 /** Spreads the bits of a 32-bit number (the finaliser of MurmurHash3). Signed result. */

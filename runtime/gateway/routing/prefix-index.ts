@@ -15,6 +15,7 @@ const ways = 8;
 const defaultEntries = 2 ** 21;
 /** Longer than 99 % of the gaps between two uses in a conversation trace (1,578 s, Mooncake 2025). */
 const defaultTimeToLiveMs = 30 * 60_000;
+const lastStamp = 2 ** 32 - 1;
 
 /**
  * Which replica probably holds which block of a prompt. It learns from what was routed, before the engine has prefilled
@@ -52,7 +53,12 @@ export class PrefixIndex {
     this.#replicas[owner] = new ReplicaHistory(Math.max(1, Math.floor(kvTokens / blockTokens)), this.#stamp);
   }
 
-  /** A replica restarted, slept or left: it holds nothing. */
+  /** A replica is gone, and its number may be given to another. */
+  remove(owner: number): void {
+    this.#replicas[owner] = undefined;
+  }
+
+  /** A replica restarted or slept: it holds nothing. */
   forget(owner: number): void {
     this.#replicas[owner]?.clear(this.#stamp);
   }
@@ -63,9 +69,10 @@ export class PrefixIndex {
   }
 
   /** Blocks at the beginning of a prompt that a replica holds. */
-  match(prefix: Uint32Array, owner: number): number {
+  match(prefix: Uint32Array, owner: number, nowMs: number): number {
     const history = this.#replicas[owner];
     if (history === undefined) return 0;
+    history.expire(nowMs - this.#timeToLiveMs);
     // What a replica holds of a prompt is a beginning of it, so its end can be found by halving. Doubling first keeps
     // the common case, one or no block, at one or two probes.
     let known = 0;
@@ -83,24 +90,29 @@ export class PrefixIndex {
     return known;
   }
 
-  /** The prompt goes to a replica: its blocks are there from now on. Times are of one clock, never going back. */
-  record(prefix: Uint32Array, owner: number, nowMs: number): void {
+  /**
+   * The prompt goes to a replica: its blocks are there from now on. Times are of one clock, never going back.
+   * Answers what `revoke` needs.
+   */
+  record(prefix: Uint32Array, owner: number, nowMs: number): number {
     const history = this.#replicas[owner];
-    if (history === undefined || prefix.length === 0) return;
+    if (history === undefined || prefix.length === 0) return 0;
+    if (this.#stamp === lastStamp) this.#forgetAll();
     this.#stamp += 1;
     history.begin(this.#stamp, nowMs);
     for (const hash of prefix) this.#use(hash, owner, history);
-    history.trim(nowMs - this.#timeToLiveMs);
+    history.fit();
+    return this.#stamp;
   }
 
-  /** What `record` added never came to be: blocks from `from` on are taken out again. */
-  revoke(prefix: Uint32Array, owner: number, from: number): void {
+  /** The prompt of a `record` was never prefilled: takes out what nobody has used since. */
+  revoke(prefix: Uint32Array, owner: number, record: number): void {
     const history = this.#replicas[owner];
-    if (history === undefined) return;
-    for (let block = from; block < prefix.length; block += 1) {
-      const entry = this.#find(prefix[block] ?? 0, owner);
-      if (entry === -1) continue;
-      history.leave(this.#stampOf(entry));
+    if (history === undefined || record === 0) return;
+    for (const hash of prefix) {
+      const entry = this.#find(hash, owner);
+      if (entry === -1 || this.#stampOf(entry) !== record) continue;
+      history.leave(record);
       this.#stamps[entry] = 0;
     }
   }
@@ -134,7 +146,7 @@ export class PrefixIndex {
     let oldestStamp = Infinity;
     for (let entry = first; entry < first + ways; entry += 1) {
       const stamp = this.#stampOf(entry);
-      const horizon = this.#replicas[this.#owners[entry] ?? 0]?.horizon ?? 0;
+      const horizon = this.#replicas[this.#owners[entry] ?? 0]?.horizon ?? lastStamp;
       if (stamp <= horizon) return entry;
       if (stamp >= oldestStamp) continue;
       oldest = entry;
@@ -142,6 +154,12 @@ export class PrefixIndex {
     }
     this.#replicas[this.#owners[oldest] ?? 0]?.leave(oldestStamp);
     return oldest;
+  }
+
+  #forgetAll(): void {
+    this.#stamp = 0;
+    this.#stamps.fill(0);
+    for (const history of this.#replicas) history?.clear(0);
   }
 
   #place(hash: number, owner: number): number {

@@ -23,11 +23,20 @@ const maxAttempts = 3;
 
 /**
  * Route, hold, relay: finds a replica that is ready, or holds the request while one loads, and relays to it.
- * Sends again only while no byte has left and no engine has taken the request. Throws an error of the table.
+ * Sends again only while no byte has left, and to a replica that was not tried before if there is one. Throws an error of
+ * the table.
  */
 export async function forward(exchange: Exchange, options: ForwardOptions): Promise<RelayResult> {
   const { registry } = options;
   const tried = new Set<string>();
+  let killed = 0;
+  const mayTryAgain = ({ code }: PenstockError): boolean => {
+    if (notTaken.has(code)) return true;
+    // Once, and elsewhere: a request that kills every engine it meets must not meet them all.
+    if (code === "engine_died") killed += 1;
+    const others = registry.replicas(exchange.model.spec.id).some(({ agentUrl }) => !tried.has(agentUrl));
+    return code === "engine_died" && killed === 1 && others;
+  };
   for (let attempt = 1; ; attempt += 1) {
     const replica = await replicaFor(exchange, options, tried);
     try {
@@ -38,7 +47,7 @@ export async function forward(exchange: Exchange, options: ForwardOptions): Prom
       const error = toPenstockError(thrown);
       registry.markNotReady(replica);
       tried.add(replica.agentUrl);
-      if (!notTaken.has(error.code) || attempt === maxAttempts) throw error;
+      if (attempt === maxAttempts || !mayTryAgain(error)) throw error;
     }
   }
 }

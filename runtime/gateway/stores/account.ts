@@ -62,20 +62,16 @@ export class Account {
     const nowMs = this.#clock.elapsedMs();
     this.#expire(nowMs);
     if (this.#settled.has(id)) return;
-    const open = this.#open.get(id);
-    this.#open.delete(id);
+    const open = this.#close(id);
     this.#settled.set(id, nowMs + settledMemoryMs);
     for (const [at, { meter, amount }] of charges.entries()) {
       const used = amounts[at] ?? 0;
       if (meter.kind === "rate") {
-        const difference = open === undefined ? Math.max(0, used - amount) : used - amount;
+        const difference = open ? used - amount : Math.max(0, used - amount);
         const bucket = this.#bucket(meter, nowMs);
         bucket.used = Math.max(0, bucket.used + difference);
       } else if (meter.kind === "budget") {
-        const taken = open?.budgets.find(({ name }) => name === meter.name);
-        const spending = this.#spending(meter);
-        if (taken === undefined) spending.spent += used;
-        else if (taken.periodEndMs === spending.periodEndMs) spending.spent += used - taken.amount;
+        this.#spending(meter).spent += used;
       }
     }
   }
@@ -234,12 +230,20 @@ export class Account {
         this.#nextExpiryMs = Math.min(this.#nextExpiryMs, open.expiresMs);
         continue;
       }
-      this.#open.delete(id);
-      for (const { name, periodEndMs, amount } of open.budgets) {
-        const spending = this.#budgets.get(name);
-        if (spending?.periodEndMs === periodEndMs) spending.spent -= amount;
-      }
+      this.#close(id);
     }
+  }
+
+  /** Ends an open reservation and gives its budgets back; false when there is none. */
+  #close(id: string): boolean {
+    const open = this.#open.get(id);
+    if (open === undefined) return false;
+    this.#open.delete(id);
+    for (const { name, periodEndMs, amount } of open.budgets) {
+      const spending = this.#budgets.get(name);
+      if (spending?.periodEndMs === periodEndMs) spending.spent -= amount;
+    }
+    return true;
   }
 }
 

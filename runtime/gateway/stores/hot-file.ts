@@ -23,7 +23,9 @@ export function keepInFile(store: MemoryHotStore, path: string, onError: (error:
     const state = parseState(row["state"]);
     if (typeof row["account"] === "string" && state !== undefined) store.restore(row["account"], state);
   }
-  const write = database.prepare("INSERT INTO hot_accounts VALUES (?, ?) ON CONFLICT DO UPDATE SET state = excluded.state");
+  const write = database.prepare(
+    "INSERT INTO hot_accounts VALUES (?, ?) ON CONFLICT DO UPDATE SET state = excluded.state",
+  );
   let unwritten = new Map<string, AccountState>();
   const flush = (): void => {
     for (const [account, state] of store.takeChanges()) unwritten.set(account, state);

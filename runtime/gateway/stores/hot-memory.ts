@@ -151,7 +151,10 @@ export class MemoryHotStore implements HotStore {
   #forgetIdle(): void {
     for (const [name, account] of this.#accounts) if (account.isIdle) this.#accounts.delete(name);
     if (this.#accounts.size < this.#bounds.maxAccounts) return;
-    throw new PenstockError("overloaded", "Too many tenants are active on this gateway; use a Redis store for so many.");
+    throw new PenstockError(
+      "overloaded",
+      "Too many tenants are active on this gateway; use a Redis store for so many.",
+    );
   }
 }
 

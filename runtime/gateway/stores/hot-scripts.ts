@@ -110,7 +110,7 @@ for _, charge in ipairs(charges) do
 end
 return answer`;
 
-/** Arguments: id, how long it is remembered, charges, then one used amount for each. */
+/** Arguments: id, how long it is remembered, number of charges, the amount used of each, charges. */
 export const settleScript = `${common}
 local id, remember, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if redis.call('ZSCORE', KEYS[4], id) then return 0 end
@@ -118,9 +118,8 @@ local open = redis.call('ZREM', KEYS[2], id) == 1
 give_back(id)
 redis.call('ZADD', KEYS[4], now + remember, id)
 redis.call('PEXPIRE', KEYS[4], remember)
-local record = ARGV[4]
-for i, charge in ipairs(charges_from(5 + count)) do
-  local used = tonumber(ARGV[4 + i])
+for i, charge in ipairs(charges_from(4 + count)) do
+  local used = tonumber(ARGV[3 + i])
   if charge.kind == 'rate' then
     local difference = used - charge.amount
     if not open then difference = math.max(0, difference) end

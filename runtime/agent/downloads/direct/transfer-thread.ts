@@ -71,6 +71,7 @@ export class TransferThread {
       case "forget":
         this.#hashes.forget(message.file);
         void this.#close(message.file);
+        this.#files.delete(message.file);
         break;
     }
   }
@@ -162,8 +163,9 @@ export class TransferThread {
 
   async #close(file: number): Promise<void> {
     const open = this.#files.get(file);
-    this.#files.delete(file);
-    await open?.disk?.then((disk) => disk.close()).catch(() => undefined);
+    const disk = open?.disk;
+    if (open !== undefined) open.disk = undefined;
+    await disk?.then((opened) => opened.close()).catch(() => undefined);
   }
 
   #tellBytes(): void {

@@ -1,0 +1,51 @@
+import { isRecord, readUsage, type TokenCounts } from "./tokens.ts";
+
+/** A whole answer up to this is parsed. */
+const maxParsedBytes = 64 * 1024;
+
+/** Of a longer one, such as embeddings, usage is looked for in its beginning and its end: nothing else is kept. */
+const edgeBytes = 4 * 1024;
+
+/** Finds the usage in one JSON answer as it passes. */
+export class JsonUsage {
+  #chunks: Buffer[] = [];
+  #size = 0;
+  #head: Buffer | null = null;
+
+  write(chunk: Buffer): void {
+    this.#chunks.push(chunk);
+    this.#size += chunk.length;
+    if (this.#size <= maxParsedBytes) return;
+    const kept = Buffer.concat(this.#chunks);
+    this.#head ??= Buffer.from(kept.subarray(0, edgeBytes));
+    this.#chunks = [Buffer.from(kept.subarray(-edgeBytes))];
+  }
+
+  /** The counts, once the last byte has come; null when there are none, or the answer is no JSON. */
+  end(): TokenCounts | null {
+    const bytes = Buffer.concat(this.#chunks);
+    this.#chunks = [];
+    if (this.#head === null) return wholeUsage(bytes.toString("utf8"));
+    return edgeUsage(bytes.toString("latin1")) ?? edgeUsage(this.#head.latin1Slice());
+  }
+}
+
+function wholeUsage(json: string): TokenCounts | null {
+  if (!json.includes('"usage"')) return null;
+  try {
+    const parsed: unknown = JSON.parse(json);
+    return isRecord(parsed) ? readUsage(parsed["usage"]) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** The last object named `usage` in a piece of JSON. It holds numbers, and objects of numbers. */
+function edgeUsage(piece: string): TokenCounts | null {
+  const match = /"usage"\s*:\s*(\{(?:[^{}"]|"[^"]*"|\{[^{}]*\})*\})(?!.*"usage"\s*:\s*\{)/s.exec(piece);
+  try {
+    return match?.[1] === undefined ? null : readUsage(JSON.parse(match[1]));
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,168 @@
+import { hashName } from "./prefix-hash.ts";
+import type { ReplicaState } from "./policy.ts";
+import { RateMeter, type Rates } from "./rates.ts";
+
+/** What a request means for the replica that it is routed to. */
+export interface Work {
+  /** Prompt tokens that the replica does not hold. */
+  readonly uncachedTokens: number;
+  readonly promptTokens: number;
+}
+
+/** What a heartbeat says of a replica. Null: no such signal. */
+export interface MeasuredLoad {
+  readonly waiting: number | null;
+  readonly running: number | null;
+  readonly kvUsage: number | null;
+}
+
+/** One routed request; every call after `end` does nothing. */
+export interface Ticket {
+  /** Its first byte came. */
+  firstByte(nowMs: number): void;
+  /** So many tokens have come in all. */
+  progress(outputTokens: number, nowMs: number): void;
+  /** It is over, well or not. */
+  end(nowMs: number): void;
+}
+
+/** How much of the head of the queue is taken as done, at most, before its first byte shows it. */
+const mostOfHead = 0.95;
+/** Until an engine has said otherwise: an 8B model on 80 GB. */
+export const defaultKvTokens = 400_000;
+
+/** This gateway's books of one replica. Sums return to zero when all tickets have ended. */
+export class ReplicaAccount implements ReplicaState {
+  readonly id: string;
+  readonly hash: number;
+  readonly kvTokens: number;
+  readonly rates: RateMeter;
+  ready = true;
+  adapters: ReadonlySet<string> = new Set();
+  cacheFill = 0;
+  measuredWaiting: number | null = null;
+  measuredRunning: number | null = null;
+  kvUsage: number | null = null;
+  foreignWaiting = 0;
+  ageMs = 0;
+  inFlight = 0;
+  contextTokens = 0;
+  /** Waiting for their first byte, in the order in which the engine takes them. */
+  readonly #queue = new Set<OpenTicket>();
+  #queuedTokens = 0;
+  /** Since when the engine works on the head of the queue, as far as one can see from here. */
+  #headSinceMs = 0;
+  #measuredAtMs = 0;
+  #nowMs = 0;
+
+  constructor(id: string, options: { readonly kvTokens?: number; readonly rates?: Rates } = {}) {
+    this.id = id;
+    this.hash = hashName(id);
+    this.kvTokens = options.kvTokens ?? defaultKvTokens;
+    this.rates = new RateMeter(options.rates);
+  }
+
+  get prefilling(): number {
+    return this.#queue.size;
+  }
+
+  /** Without what the engine must have done of the head of the queue since it began on it. */
+  get pendingTokens(): number {
+    const [head] = this.#queue;
+    if (head === undefined) return 0;
+    const done = (this.#nowMs - this.#headSinceMs) * this.rates.prefillTokensPerMs;
+    return this.#queuedTokens - Math.min(done, head.work.uncachedTokens * mostOfHead);
+  }
+
+  get prefillTokensPerMs(): number {
+    return this.rates.prefillTokensPerMs;
+  }
+
+  get baseMs(): number {
+    return this.rates.baseMs;
+  }
+
+  get tokenMs(): number {
+    return this.rates.tokenMs;
+  }
+
+  /** Moves the account's clock, which only ages what it knows. */
+  at(nowMs: number): void {
+    this.#nowMs = nowMs;
+    this.ageMs = nowMs - this.#measuredAtMs;
+  }
+
+  /** A heartbeat came. What it counts beyond this gateway's own requests belongs to others. */
+  measured({ waiting, running, kvUsage }: MeasuredLoad, nowMs: number): void {
+    this.measuredWaiting = waiting;
+    this.measuredRunning = running;
+    this.kvUsage = kvUsage;
+    this.foreignWaiting = Math.max(0, (waiting ?? 0) - this.prefilling);
+    this.#measuredAtMs = nowMs;
+  }
+
+  begin(work: Work, nowMs: number): Ticket {
+    if (this.#queue.size === 0) this.#headSinceMs = nowMs;
+    const ticket = new OpenTicket(this, work, nowMs);
+    this.#queue.add(ticket);
+    this.#queuedTokens += work.uncachedTokens;
+    this.inFlight += 1;
+    return ticket;
+  }
+
+  /** Takes a ticket out of the queue: prefilled, or given up when `prefilledMs` is null. */
+  leaveQueue(ticket: OpenTicket, nowMs: number, prefilled: boolean): void {
+    if (!this.#queue.delete(ticket)) return;
+    this.#queuedTokens -= ticket.work.uncachedTokens;
+    if (!prefilled) return;
+    const alone = ticket.beginMs >= this.#headSinceMs;
+    const sinceMs = Math.max(ticket.beginMs, this.#headSinceMs);
+    this.rates.prefilled(ticket.work.uncachedTokens, nowMs - sinceMs, alone);
+    this.#headSinceMs = nowMs;
+  }
+}
+
+/** A ticket of an account. */
+class OpenTicket implements Ticket {
+  readonly work: Work;
+  readonly beginMs: number;
+  readonly #account: ReplicaAccount;
+  #firstByteMs: number | null = null;
+  #outputTokens = 0;
+  #contextTokens = 0;
+  #ended = false;
+
+  constructor(account: ReplicaAccount, work: Work, nowMs: number) {
+    this.#account = account;
+    this.work = work;
+    this.beginMs = nowMs;
+  }
+
+  firstByte(nowMs: number): void {
+    if (this.#ended || this.#firstByteMs !== null) return;
+    this.#firstByteMs = nowMs;
+    this.#account.leaveQueue(this, nowMs, true);
+    this.#grow(this.work.promptTokens);
+  }
+
+  progress(outputTokens: number, nowMs: number): void {
+    if (this.#ended) return;
+    this.firstByte(nowMs);
+    this.#grow(outputTokens - this.#outputTokens);
+    this.#outputTokens = outputTokens;
+  }
+
+  end(nowMs: number): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#account.inFlight -= 1;
+    this.#account.contextTokens -= this.#contextTokens;
+    if (this.#firstByteMs === null) this.#account.leaveQueue(this, nowMs, false);
+    else this.#account.rates.generated(this.#outputTokens - 1, nowMs - this.#firstByteMs);
+  }
+
+  #grow(tokens: number): void {
+    this.#contextTokens += tokens;
+    this.#account.contextTokens += tokens;
+  }
+}

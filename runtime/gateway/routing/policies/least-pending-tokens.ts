@@ -1,0 +1,10 @@
+import type { Policy } from "../policy.ts";
+import { pendingTokens } from "./terms.ts";
+
+/** The fewest prompt tokens to prefill. Blind to what this prompt would find in a cache. */
+export const leastPendingTokens: Policy = {
+  name: "least_pending_tokens",
+  terms: (_request, _replicas, context) => [
+    { name: "pending_tokens", cost: (replica) => pendingTokens(replica, context) },
+  ],
+};

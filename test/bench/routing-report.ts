@@ -1,0 +1,104 @@
+import type { Policy } from "../../runtime/gateway/routing/policy.ts";
+import { quantile } from "./figures.ts";
+import type { Driver, Outcome } from "./routing-simulation.ts";
+import type { TraceRequest } from "./routing-trace.ts";
+
+/** A request is good when both hold. */
+export interface Goal {
+  readonly ttftMs: number;
+  readonly tokenMs: number;
+}
+
+export const goal: Goal = { ttftMs: 5_000, tokenMs: 100 };
+/** Share of requests that must be good at the highest speed. */
+const goodShare = 0.95;
+
+/** A line of the table. */
+export interface Row {
+  readonly policy: string;
+  readonly ttftP50Ms: number;
+  readonly ttftP95Ms: number;
+  readonly ttftP99Ms: number;
+  /** Prompt tokens that an engine found in its cache, 0 to 1. */
+  readonly hitShare: number;
+  /** Requests inside the goal, 0 to 1. */
+  readonly goodput: number;
+  readonly outputTokensPerSecond: number;
+  /** Highest speed-up of the trace with 95 % of the requests inside the goal. */
+  readonly capacity: number;
+}
+
+/** Share of good requests. */
+export function goodput(outcomes: readonly Outcome[], { ttftMs, tokenMs }: Goal = goal): number {
+  const good = outcomes.filter((outcome) => outcome.ttftMs <= ttftMs && outcome.tokenMs <= tokenMs);
+  return good.length / Math.max(1, outcomes.length);
+}
+
+/** One policy at one speed. */
+export function summarise(policy: string, outcomes: readonly Outcome[], capacity: number): Row {
+  const ttfts = outcomes.map(({ ttftMs }) => ttftMs);
+  const sum = (of: (outcome: Outcome) => number): number => outcomes.reduce((total, outcome) => total + of(outcome), 0);
+  const lastMs = outcomes.reduce((last, { endMs }) => Math.max(last, endMs), 0);
+  return {
+    policy,
+    ttftP50Ms: quantile(ttfts, 0.5),
+    ttftP95Ms: quantile(ttfts, 0.95),
+    ttftP99Ms: quantile(ttfts, 0.99),
+    hitShare: sum(({ cachedTokens }) => cachedTokens) / sum(({ promptTokens }) => promptTokens),
+    goodput: goodput(outcomes),
+    outputTokensPerSecond: (sum(({ outputTokens }) => outputTokens) / lastMs) * 1_000,
+    capacity,
+  };
+}
+
+/** Replays of one workload: the same trace with different noise. */
+export interface Workload {
+  readonly name: string;
+  readonly traces: readonly (readonly TraceRequest[])[];
+  /** Speed of the table's first columns. */
+  readonly speed: number;
+}
+
+/** The row of one policy. */
+export async function measure(driver: Driver, workload: Workload, policy: Policy): Promise<Row> {
+  const runs = async (speed: number): Promise<Outcome[]> =>
+    (await Promise.all(workload.traces.map((trace) => driver.run(trace, policy, speed)))).flat();
+  const capacity = await highestSpeed(async (speed) => goodput(await runs(speed)) >= goodShare);
+  return summarise(policy.name, await runs(workload.speed), capacity);
+}
+
+/** The highest speed that holds, to 1 %, between a tenth and twenty times; what holds at one speed holds below it. */
+async function highestSpeed(holds: (speed: number) => Promise<boolean>): Promise<number> {
+  let low = 0.1;
+  let high = 20;
+  if (!(await holds(low))) return 0;
+  while (high / low > 1.01) {
+    const middle = Math.sqrt(low * high);
+    if (await holds(middle)) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+const seconds = (ms: number): string => (ms / 1_000).toFixed(2);
+
+/** Prints rows as a table. */
+export function printRows({ name, speed }: Workload, rows: readonly Row[]): void {
+  const lines = [
+    `${name}, speed ${speed}: TTFT in s, hits and goodput as shares, goal ${goal.ttftMs / 1_000} s and ${goal.tokenMs} ms a token`,
+    "policy                   p50     p95     p99    hits  goodput  tokens/s  capacity",
+    ...rows.map((row) =>
+      [
+        row.policy.padEnd(22),
+        seconds(row.ttftP50Ms).padStart(6),
+        seconds(row.ttftP95Ms).padStart(7),
+        seconds(row.ttftP99Ms).padStart(7),
+        row.hitShare.toFixed(3).padStart(7),
+        row.goodput.toFixed(3).padStart(8),
+        row.outputTokensPerSecond.toFixed(0).padStart(9),
+        row.capacity.toFixed(2).padStart(9),
+      ].join(" "),
+    ),
+  ];
+  process.stdout.write(`${lines.join("\n")}\n\n`);
+}

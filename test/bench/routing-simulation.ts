@@ -1,0 +1,101 @@
+import type { Policy } from "../../runtime/gateway/routing/policy.ts";
+import { mix32 } from "../../runtime/gateway/routing/prefix-hash.ts";
+import { Router } from "../../runtime/gateway/routing/router.ts";
+import type { CostProfile } from "../fakes/engine/cost.ts";
+import { FastEngine } from "./routing-engine.ts";
+import { seeded, type TraceRequest } from "./routing-trace.ts";
+
+/** What became of one request. */
+export interface Outcome {
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly outputTokens: number;
+  readonly arrivedMs: number;
+  readonly ttftMs: number;
+  /** Mean time between two tokens; 0 for answers of one token. */
+  readonly tokenMs: number;
+  readonly endMs: number;
+}
+
+/** Replays a trace with a policy, `speed` times as fast, against a fleet. The bench knows nothing else of what it measures. */
+export interface Driver {
+  run(trace: readonly TraceRequest[], policy: Policy, speed: number): Promise<readonly Outcome[]>;
+}
+
+/** A fleet to simulate. */
+export interface SimulationOptions {
+  readonly engines: number;
+  readonly profile: CostProfile;
+  /** Time between two heartbeats of a replica. */
+  readonly heartbeatMs: number;
+}
+
+/** Router and engines in one process, in simulated time: the same result in each run. */
+export function simulation(options: SimulationOptions): Driver {
+  return { run: (trace, policy, speed) => Promise.resolve(simulate(trace, { ...options, policy, speed })) };
+}
+
+function simulate(
+  trace: readonly TraceRequest[],
+  { engines: count, profile, heartbeatMs, policy, speed }: SimulationOptions & { policy: Policy; speed: number },
+): Outcome[] {
+  const router = new Router({ policy, random: seeded(1) });
+  const engines = Array.from({ length: count }, () => new FastEngine(profile));
+  for (const index of engines.keys()) router.add(`replica-${index}`);
+  const outcomes: Outcome[] = [];
+  let beatMs = 0;
+  const beat = (): void => {
+    for (const [index, engine] of engines.entries()) {
+      engine.advance(beatMs);
+      const { waiting, running, cache } = engine;
+      router.account(`replica-${index}`)?.measured({ waiting, running, kvUsage: cache.usage }, beatMs);
+    }
+    beatMs += heartbeatMs;
+  };
+  for (const request of trace) {
+    const atMs = request.atMs / speed;
+    while (beatMs <= atMs) beat();
+    for (const engine of engines) engine.advance(atMs);
+    send(request, atMs);
+  }
+  for (const engine of engines) engine.advance(Infinity);
+  return outcomes;
+
+  function send({ promptTokens, outputTokens, blocks, session }: TraceRequest, atMs: number): void {
+    const known = { promptTokens, prefix: hashesOf(blocks), sessionKey: session, adapter: null };
+    const route = router.route({ ...known, expectedOutputTokens: 300 }, atMs);
+    if (route === null) throw new Error("no replica is ready");
+    let cachedTokens = 0;
+    let firstMs = 0;
+    engines[Number(route.replica.slice("replica-".length))]?.submit(
+      {
+        promptTokens,
+        outputTokens,
+        blocks,
+        onStart: (cached) => (cachedTokens = cached),
+        onFirstToken: (now) => {
+          firstMs = now;
+          route.firstByte(now);
+        },
+        onEnd: (now) => {
+          route.progress(outputTokens, now);
+          route.end(now);
+          const tokenMs = (now - firstMs) / Math.max(1, outputTokens - 1);
+          const ttftMs = firstMs - atMs;
+          outcomes.push({ promptTokens, cachedTokens, outputTokens, arrivedMs: atMs, ttftMs, tokenMs, endMs: now });
+        },
+      },
+      atMs,
+    );
+  }
+}
+
+/** A block of the trace is two of the gateway's. */
+function hashesOf(blocks: readonly number[]): Uint32Array {
+  const hashes = new Uint32Array(blocks.length * 2);
+  for (const [index, block] of blocks.entries()) {
+    hashes[2 * index] = mix32(2 * block);
+    hashes[2 * index + 1] = mix32(2 * block + 1);
+  }
+  return hashes;
+}
