@@ -1,13 +1,14 @@
 import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
-import { patternedBytes, RangeServer } from "../fakes/range-server.ts";
+import { RangeServer } from "../fakes/range-server.ts";
 import { FakeNvidiaSmi } from "../fakes/nvidia-smi.ts";
 import { fillCache } from "../support/cache-entries.ts";
 import { temporaryFolder, type TemporaryFolder } from "../support/folders.ts";
 import { residentMB } from "../support/penstock.ts";
-import { alive, repository } from "../support/repository.ts";
+import { alive, demoModel, repository } from "../support/repository.ts";
 import { startAgentProcess } from "./agent-process.ts";
 import { loadOf, simModel, simulated } from "./sim-agent.ts";
 
@@ -26,53 +27,62 @@ async function configIn(folder: TemporaryFolder, more: object = {}): Promise<{ c
   };
 }
 
-const states = ["DOWNLOADING", "LOADING_TO_GPU", "READY", "SLEEPING"] as const;
+const states = ["LOADING_TO_GPU", "READY", "SLEEPING"] as const;
 
 test.each(states)(
-  "an agent that is killed while a model is %s leaves no engine, and its successor loads the model",
+  "an agent killed while a model is %s leaves no engine, and its successor loads the model",
   async (state) => {
     await using folder = await temporaryFolder();
-    await using server = await RangeServer.start();
     const { config, env } = await configIn(folder);
-    const source = await simModel(folder, "m", state === "LOADING_TO_GPU" ? { slow_load_ms: 3_000 } : {});
-    const request = state === "DOWNLOADING" ? download(server) : loadOf("m", source);
-    let enginePid = -1;
-    {
-      await using agent = await startAgentProcess(folder.path, config, env);
-      const loading = agent.post("/load_model", request).catch(() => undefined);
-      if (state === "READY" || state === "SLEEPING") await loading;
-      if (state === "SLEEPING") await agent.post("/unload_model", { model_id: "m", to: "DRAM_CACHED" });
-      await expect.poll(async () => (await agent.beat()).models[0]?.cache_state).toBe(state);
-      if (state === "DOWNLOADING") await expect.poll(() => server.bytesServed).toBeGreaterThan(0);
-      enginePid = (await agent.beat()).engines[0]?.pid ?? (await engineOf(agent.pid));
-      agent.kill("SIGKILL");
-      await agent.exited;
-      await loading;
-    }
-    if (enginePid > 0) await expect.poll(() => alive(enginePid)).toBe(false);
-    server.faults.length = 0;
+    const request = loadOf("m", await simModel(folder, "m", state === "LOADING_TO_GPU" ? { slow_load_ms: 3_000 } : {}));
+    await using agent = await startAgentProcess(folder.path, config, env);
+    const loading = agent.post("/load_model", request).catch(() => undefined);
+    if (state !== "LOADING_TO_GPU") await loading;
+    if (state === "SLEEPING") await agent.post("/unload_model", { model_id: "m", to: "DRAM_CACHED" });
+    await expect.poll(async () => (await agent.beat()).models[0]?.cache_state).toBe(state);
+    const engine = await childOf(agent.pid);
+    agent.kill("SIGKILL");
+    await agent.exited;
+    await loading;
+    await expect.poll(() => groupLives(engine)).toBe(false);
     await using successor = await startAgentProcess(folder.path, config, env);
     const answer = await successor.post("/load_model", request);
-    if (state === "DOWNLOADING") expect(await answer.json()).toMatchObject({ error: { code: "model_file_invalid" } });
-    else expect(await answer.json()).toMatchObject({ cache_state: "READY" });
+    expect(await answer.json()).toMatchObject({ cache_state: "READY" });
   },
 );
 
-/** A GGUF file of which one range never comes while faults are on; what arrives is no model, and is said to be none. */
-function download(server: RangeServer): object {
-  server.put("/m.gguf", patternedBytes(40 * 2 ** 20));
-  server.fail(1_000, { kind: "stall" }, ({ range }) => range !== null && range[0] >= 16 * 2 ** 20);
-  const model = { id: "m", source: `${server.url}/m.gguf`, format: "gguf" };
-  return { model_id: "m", model, engine: { kind: "embedded" } };
+test("an agent killed while a model is DOWNLOADING leaves nothing in the way of its successor", async () => {
+  await using folder = await temporaryFolder();
+  await using server = await RangeServer.start();
+  server.put("/demo.gguf", await readFile(demoModel));
+  server.fail(1_000, { kind: "stall" }, ({ range }) => range !== null && range[1] > 1);
+  const { config, env } = await configIn(folder);
+  const model = { id: "m", source: `${server.url}/demo.gguf` };
+  const request = { model_id: "m", model, engine: { kind: "embedded" } };
+  await using agent = await startAgentProcess(folder.path, config, env);
+  const loading = agent.post("/load_model", request).catch(() => undefined);
+  await expect.poll(() => server.reads.length).toBeGreaterThan(0);
+  expect((await agent.beat()).models[0]?.cache_state).toBe("DOWNLOADING");
+  agent.kill("SIGKILL");
+  await agent.exited;
+  await loading;
+  server.faults.length = 0;
+  await using successor = await startAgentProcess(folder.path, config, env);
+  const answer = await successor.post("/load_model", request);
+  expect(await answer.json()).toMatchObject({ cache_state: "READY" });
+});
+
+/** The engine of an agent: its one child, also while the heartbeat does not know it yet. */
+async function childOf(pid: number): Promise<number> {
+  const { stdout } = await promisify(execFile)("ps", ["-o", "pid=", "--ppid", String(pid)]);
+  const [first] = stdout.trim().split("\n").map(Number);
+  if (first === undefined || !(first > 0)) throw new Error("the agent has no engine");
+  return first;
 }
 
-/** The child of an agent that is not in the heartbeat yet; -1 when there is none. */
-async function engineOf(pid: number): Promise<number> {
-  const { stdout } = await promisify(execFile)("ps", ["-o", "pid=", "--ppid", String(pid)]).catch(() => ({
-    stdout: "",
-  }));
-  const [first] = stdout.split("\n").map((line) => Number(line.trim()));
-  return first === undefined || first === 0 ? -1 : first;
+/** Whether any process of a group lives: an engine is the leader of its own. */
+function groupLives(leader: number): boolean {
+  return alive(-leader);
 }
 
 test("a successor knows what is on its disk before anybody asks, and says so once", async () => {

@@ -104,7 +104,7 @@ test("a spec that cannot work and a format that the engine does not read are ref
     code: "unsupported",
     message: expect.stringContaining("reads safetensors"),
   });
-  const drafts = loadOf("m", source, { speculative: { method: "draft_model", tokens: 3 } });
+  const drafts = loadOf("m", source, { engine: { speculative: { method: "draft_model", tokens: 3 } } });
   expect((await sim.post("/load_model", drafts)).body.error).toMatchObject({ code: "unsupported", param: "engine" });
 });
 
@@ -125,7 +125,7 @@ test("gateways that want different things at once: loads and unloads of two mode
   await using sim = await simAgent();
   const small = { gpuMemoryUtilization: 0.4 };
   const requests = await Promise.all(
-    ["a", "b"].map(async (id) => loadOf(id, await simModel(sim.folder, id, { slow_load_ms: 50 }), small)),
+    ["a", "b"].map(async (id) => loadOf(id, await simModel(sim.folder, id, { slow_load_ms: 50 }), { engine: small })),
   );
   const work = Array.from({ length: 24 }, async (_, at) => {
     await delay((at * 37) % 200);

@@ -90,7 +90,10 @@ test("a full disk is an error with the arithmetic, and a model that is not used 
 test("a budget holds before bytes are written: pinned and used models stay, the least recently used one goes", async () => {
   await using sim = await simAgent({ cache: { budgetBytes: 2_500 } });
   const load = async (id: string, more: object = {}) =>
-    sim.post("/load_model", loadOf(id, await simModel(sim.folder, id), { gpuMemoryUtilization: 0.2 }, more));
+    sim.post(
+      "/load_model",
+      loadOf(id, await simModel(sim.folder, id), { engine: { gpuMemoryUtilization: 0.2 }, ...more }),
+    );
   const sizes = async () => (await sim.beat()).cache.entries?.map(({ model_ids }) => model_ids[0]).toSorted();
   expect((await load("pinned", { pinned: true })).status).toBe(200);
   await sim.post("/unload_model", { model_id: "pinned" });

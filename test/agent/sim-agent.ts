@@ -173,6 +173,12 @@ export async function simAdapter(folder: TemporaryFolder, name: string, rank = 4
 }
 
 /** Body of a load of a model in safetensors. */
-export function loadOf(id: string, source: string, engine: object = {}, more: object = {}): object {
+export function loadOf(id: string, source: string, { engine = {}, ...more }: LoadParts = {}): object {
   return { model_id: id, model: { id, source, format: "safetensors" }, engine: { kind: "vllm", ...engine }, ...more };
+}
+
+interface LoadParts {
+  readonly engine?: object;
+  readonly idle?: object;
+  readonly pinned?: boolean;
 }

@@ -7,7 +7,7 @@ test.each([1, 2] as const)(
   "sleep level %i and wake: the engine stays, its memory goes, its answers are the same",
   async (sleepLevel) => {
     await using sim = await simAgent();
-    const load = loadOf("m", await simModel(sim.folder, "m"), { sleepLevel });
+    const load = loadOf("m", await simModel(sim.folder, "m"), { engine: { sleepLevel } });
     expect((await sim.post("/load_model", load)).body).toMatchObject({ status: "loaded", cache_state: "READY" });
     const { engines, gpus } = await sim.beat();
     const before = await sim.ask("m");
@@ -89,7 +89,7 @@ test("an engine that will not sleep is ended; its model is loaded again from dis
 test("idle models go to sleep and then leave, and a pinned file stays on disk", async () => {
   await using sim = await simAgent();
   const idle = { sleep_after_seconds: 1, unload_after_seconds: 3 };
-  const load = loadOf("m", await simModel(sim.folder, "m"), {}, { idle, pinned: true });
+  const load = loadOf("m", await simModel(sim.folder, "m"), { idle, pinned: true });
   await sim.post("/load_model", load);
   await expect.poll(async () => (await sim.model("m")).cache_state).toBe("SLEEPING");
   await expect.poll(async () => (await sim.model("m")).cache_state).toBe("UNLOADED");
@@ -100,7 +100,7 @@ test("idle models go to sleep and then leave, and a pinned file stays on disk", 
 
 test("adapters are loaded, replayed after a wake and a restart, and the least recently used one leaves", async () => {
   await using sim = await simAgent();
-  const load = loadOf("m", await simModel(sim.folder, "m", { lora_lost_after_wake: true }), lora);
+  const load = loadOf("m", await simModel(sim.folder, "m", { lora_lost_after_wake: true }), { engine: lora });
   await sim.post("/load_model", load);
   const sources = new Map<string, string>();
   for (const name of ["one", "two", "three"]) sources.set(name, await simAdapter(sim.folder, name));
@@ -142,7 +142,7 @@ test("adapters are loaded, replayed after a wake and a restart, and the least re
 
 test("an adapter that does not fit is refused before the engine is asked", async () => {
   await using sim = await simAgent();
-  await sim.post("/load_model", loadOf("m", await simModel(sim.folder, "m"), lora));
+  await sim.post("/load_model", loadOf("m", await simModel(sim.folder, "m"), { engine: lora }));
   const adapter = { name: "wide", source: await simAdapter(sim.folder, "wide", 64) };
   const refused = await sim.post("/load_adapter", { model_id: "m", adapter });
   expect(refused).toMatchObject({
@@ -158,24 +158,27 @@ test("GPUs: models share one by memory, and one too many is refused with the ari
   await using sim = await simAgent();
   const small = { gpuMemoryUtilization: 0.4 };
   const source = await simModel(sim.folder, "m");
-  for (const id of ["a", "b"]) expect((await sim.post("/load_model", loadOf(id, source, small))).status).toBe(200);
-  const refused = await sim.post("/load_model", loadOf("c", source, small));
+  for (const id of ["a", "b"])
+    expect((await sim.post("/load_model", loadOf(id, source, { engine: small }))).status).toBe(200);
+  const refused = await sim.post("/load_model", loadOf("c", source, { engine: small }));
   expect(refused).toMatchObject({ status: 503, body: { error: { code: "insufficient_gpu_memory" } } });
   expect(refused.body.error.message).toMatch(/c needs 1 GPU.*GPU 0: .*reserved by a.*free/s);
   // Asleep, a model leaves room for another; it can wake only when that has gone.
   await sim.post("/unload_model", { model_id: "a", to: "DRAM_CACHED" });
-  expect((await sim.post("/load_model", loadOf("c", source, small))).status).toBe(200);
-  expect((await sim.post("/load_model", loadOf("a", source, small))).body).toMatchObject({
+  expect((await sim.post("/load_model", loadOf("c", source, { engine: small }))).status).toBe(200);
+  expect((await sim.post("/load_model", loadOf("a", source, { engine: small }))).body).toMatchObject({
     error: { code: "insufficient_gpu_memory" },
   });
   expect(await sim.model("a")).toMatchObject({ cache_state: "SLEEPING" });
   await sim.post("/unload_model", { model_id: "c" });
-  expect((await sim.post("/load_model", loadOf("a", source, small))).body).toMatchObject({ status: "woken" });
+  expect((await sim.post("/load_model", loadOf("a", source, { engine: small }))).body).toMatchObject({
+    status: "woken",
+  });
 });
 
 test("a tensor-parallel model gets GPUs that are linked, and its engine is told which", async () => {
   await using sim = await simAgent({ machine: "h100-nvswitch" });
-  await sim.post("/load_model", loadOf("big", await simModel(sim.folder, "big"), { tensorParallel: 4 }));
+  await sim.post("/load_model", loadOf("big", await simModel(sim.folder, "big"), { engine: { tensorParallel: 4 } }));
   const { engines, gpus } = await sim.beat();
   expect(engines[0]?.gpus).toHaveLength(4);
   expect(gpus.filter(({ memory_reserved_bytes }) => memory_reserved_bytes > 0).map(({ index }) => index)).toEqual(

@@ -85,7 +85,7 @@ async function resident(): Promise<number> {
   await using penstock = await startPenstock();
   for (let request = 0; request < 20; request += 1) await firstToken(penstock, "penstock-demo");
   const { main } = await penstock.pids();
-  return residentMB(main);
+  return await residentMB(main);
 }
 
 async function measure(): Promise<Figure[]> {

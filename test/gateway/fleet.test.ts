@@ -42,9 +42,9 @@ class FakeApiServer {
     const url = new URL(incoming.url ?? "", "http://api");
     this.queries.push(url.searchParams);
     this.tokens.push(incoming.headers.authorization);
-    if (url.pathname !== "/apis/discovery.k8s.io/v1/namespaces/penstock/endpointslices")
-      return void outgoing.writeHead(404).end();
-    if (url.searchParams.get("watch") === "1") {
+    if (url.pathname !== "/apis/discovery.k8s.io/v1/namespaces/penstock/endpointslices") {
+      outgoing.writeHead(404).end();
+    } else if (url.searchParams.get("watch") === "1") {
       this.watching = outgoing;
       outgoing.writeHead(200).flushHeaders();
     } else outgoing.end(JSON.stringify({ metadata: { resourceVersion: "7" }, items: this.items }));

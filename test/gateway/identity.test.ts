@@ -89,15 +89,13 @@ describe("API keys", () => {
 
   it("stop working when revoked: at once where it is known, elsewhere when the cache is a second old", async () => {
     const { authenticate, created, service, records } = await withKeys();
-    const here2 = new ApiKeys(records, log);
-    const elsewhere = new ApiKeys(records, log);
-    await here2.authenticate(created.key);
-    await elsewhere.authenticate(created.key);
+    const told = new ApiKeys(records, log);
+    await told.authenticate(created.key);
     await authenticate(created.key);
     const revokedAt = performance.now();
     await service.revokeKey(created.id);
-    here2.invalidate(created.id);
-    await expect(async () => here2.authenticate(created.key)).rejects.toThrow(/was revoked/);
+    told.invalidate(created.id);
+    await expect(async () => told.authenticate(created.key)).rejects.toThrow(/was revoked/);
     await expect
       .poll(() => refusal(authenticate(created.key)), { interval: 10 })
       .toMatchObject({
@@ -105,7 +103,6 @@ describe("API keys", () => {
       });
     // One second by contract; the rest is for a machine that is busy.
     expect(performance.now() - revokedAt).toBeLessThan(3_000);
-    await expect.poll(() => refusal(Promise.resolve(elsewhere.authenticate(created.key)))).toBeDefined();
   });
 
   it("stop working when they expire, when their tenant is removed, and stay so when the tenant comes back", async () => {

@@ -25,7 +25,7 @@ async function cluster(
     apiKey: key,
     fleets: [{ name: "f", agents: { kind: "static", urls: agents.map(({ agent }) => agent.url) } }],
     agentToken: token,
-    models: models.map((model) => ({ ...model, fleet: "f", warm: false })),
+    models: models.map((each) => ({ ...each, fleet: "f", warm: false })),
     hold: { maxRequests: 1_000, maxBytes: 64 * 2 ** 20, maxSeconds: 30 },
     maxBodyBytes: 2 ** 20,
     firstByteTimeoutMs: 10_000,
@@ -35,11 +35,11 @@ async function cluster(
   const gateway = await startGateway(options, createLog("gateway", "silent"));
   return {
     gateway,
-    async ask(model) {
+    async ask(id) {
       const response = await fetch(`${gateway.url}/v1/completions`, {
         method: "POST",
         headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
-        body: JSON.stringify({ model, prompt: "Once", max_tokens: 4 }),
+        body: JSON.stringify({ model: id, prompt: "Once", max_tokens: 4 }),
       });
       return { status: response.status, body: await response.text() };
     },

@@ -17,7 +17,7 @@ export async function fillCache(directory: string, count: number): Promise<void>
   {
     using _model = await cache.ensure({ ...specOf(0), source: `file://${origin}` });
   }
-  const [first] = (await readdir(directory)).filter((name) => !name.startsWith("."));
+  const first = (await readdir(directory)).find((name) => !name.startsWith("."));
   if (first === undefined) throw new Error("the cache has no entry");
   const template = join(directory, "..", "template");
   await rename(join(directory, first), template);

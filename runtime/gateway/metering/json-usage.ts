@@ -26,7 +26,7 @@ export class JsonUsage {
     const bytes = Buffer.concat(this.#chunks);
     this.#chunks = [];
     if (this.#head === null) return wholeUsage(bytes.toString("utf8"));
-    return edgeUsage(bytes.toString("latin1")) ?? edgeUsage(this.#head.latin1Slice());
+    return edgeUsage(bytes.toString("latin1")) ?? edgeUsage(this.#head.toString("latin1"));
   }
 }
 
@@ -42,7 +42,8 @@ function wholeUsage(json: string): TokenCounts | null {
 
 /** The last object named `usage` in a piece of JSON. It holds numbers, and objects of numbers. */
 function edgeUsage(piece: string): TokenCounts | null {
-  const match = /"usage"\s*:\s*(\{(?:[^{}"]|"[^"]*"|\{[^{}]*\})*\})(?!.*"usage"\s*:\s*\{)/s.exec(piece);
+  const last = piece.slice(Math.max(0, piece.lastIndexOf('"usage"')));
+  const match = /^"usage"\s*:\s*(\{(?:[^{}"]|"[^"]*"|\{[^{}]*\})*\})/.exec(last);
   try {
     return match?.[1] === undefined ? null : readUsage(JSON.parse(match[1]));
   } catch {

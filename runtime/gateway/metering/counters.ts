@@ -1,0 +1,93 @@
+import { Counter, Histogram, type Registry } from "prom-client";
+import { liveGauge } from "../../lib/metrics.ts";
+import type { ModelTimes } from "./model-times.ts";
+import type { UsageRecord } from "./record.ts";
+
+/** Tenants with series of their own; those that come later share `other`. */
+const defaultMaxTenants = 200;
+
+/** Usage as Prometheus sees it. Models are those of the configuration, so only tenants need a bound. */
+export class UsageCounters {
+  readonly #tokens: Counter<"model" | "tenant" | "kind">;
+  readonly #cost: Counter<"model" | "tenant">;
+  readonly #estimated: Counter<"model">;
+  readonly #ttft: Histogram<"model">;
+  readonly #coldStart: Counter<"model">;
+  readonly #tenants = new Set<string>();
+  readonly #maxTenants: number;
+
+  constructor(registry: Registry, maxTenants = defaultMaxTenants) {
+    this.#maxTenants = maxTenants;
+    const registers = [registry];
+    this.#tokens = new Counter({
+      name: "penstock_gateway_tokens_total",
+      help: "Tokens as engines counted them: `prompt` (with `cached` among them) and `completion`.",
+      labelNames: ["model", "tenant", "kind"],
+      registers,
+    });
+    this.#cost = new Counter({
+      name: "penstock_gateway_cost_usd_total",
+      help: "Cost of requests at the configured prices.",
+      labelNames: ["model", "tenant"],
+      registers,
+    });
+    this.#estimated = new Counter({
+      name: "penstock_gateway_usage_estimated_total",
+      help: "Requests whose engine did not tell what they cost.",
+      labelNames: ["model"],
+      registers,
+    });
+    this.#ttft = new Histogram({
+      name: "penstock_gateway_time_to_first_byte_seconds",
+      help: "Time from a request's arrival to the first byte of its answer's body.",
+      labelNames: ["model"],
+      buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300],
+      registers,
+    });
+    this.#coldStart = new Counter({
+      name: "penstock_gateway_cold_start_seconds_total",
+      help: "Time that replicas needed to become ready because a request came.",
+      labelNames: ["model"],
+      registers,
+    });
+  }
+
+  record(record: UsageRecord): void {
+    const { model } = record;
+    const tenant = this.#label(record.tenant);
+    this.#tokens.inc({ model, tenant, kind: "prompt" }, record.promptTokens);
+    this.#tokens.inc({ model, tenant, kind: "cached" }, record.cachedTokens);
+    this.#tokens.inc({ model, tenant, kind: "completion" }, record.completionTokens);
+    this.#cost.inc({ model, tenant }, record.costUsd);
+    this.#coldStart.inc({ model }, record.coldStartSeconds);
+    if (record.estimated) this.#estimated.inc({ model });
+    if (record.ttftMs !== null) this.#ttft.observe({ model }, record.ttftMs / 1_000);
+  }
+
+  #label(tenant: string): string {
+    if (this.#tenants.has(tenant)) return tenant;
+    if (this.#tenants.size >= this.#maxTenants) return "other";
+    this.#tenants.add(tenant);
+    return tenant;
+  }
+}
+
+/** How long replicas of each model were at what, read when it is scraped. */
+export function exposeModelTimes(registry: Registry, times: ModelTimes): void {
+  liveGauge(
+    registry,
+    {
+      name: "penstock_gateway_model_replica_seconds",
+      help: "Replica time of each model since the gateway started: `cold_start`, `idle` and `busy`.",
+      labelNames: ["model", "phase"],
+    },
+    () =>
+      times
+        .totals()
+        .flatMap(({ model, coldStartSeconds, idleSeconds, busySeconds }) => [
+          [{ model, phase: "cold_start" }, coldStartSeconds] as const,
+          [{ model, phase: "idle" }, idleSeconds] as const,
+          [{ model, phase: "busy" }, busySeconds] as const,
+        ]),
+  );
+}

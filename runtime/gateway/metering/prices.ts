@@ -1,0 +1,28 @@
+import type { TokenCounts } from "./tokens.ts";
+
+/** What a model's work costs, in USD. Left out is free; cached tokens cost what others do unless told otherwise. */
+export interface ModelPrice {
+  readonly perMillionPromptTokens?: number;
+  readonly perMillionCachedTokens?: number;
+  readonly perMillionCompletionTokens?: number;
+  readonly perAudioMinute?: number;
+}
+
+/** Prices by model, or by `model:adapter` where an adapter has its own. */
+export type PriceTable = ReadonlyMap<string, ModelPrice>;
+
+/** Cost in USD of what an engine counted. A model without a price costs nothing. */
+export function costOf(
+  prices: PriceTable,
+  { model, adapter }: { readonly model: string; readonly adapter: string | null },
+  tokens: TokenCounts,
+): number {
+  const price = prices.get(`${model}:${adapter ?? ""}`) ?? prices.get(model) ?? {};
+  const perPrompt = price.perMillionPromptTokens ?? 0;
+  const fresh = tokens.prompt - tokens.cached;
+  const perMillion =
+    fresh * perPrompt +
+    tokens.cached * (price.perMillionCachedTokens ?? perPrompt) +
+    tokens.completion * (price.perMillionCompletionTokens ?? 0);
+  return perMillion / 1e6 + (tokens.audioSeconds / 60) * (price.perAudioMinute ?? 0);
+}
