@@ -44,9 +44,9 @@ function capabilities({ models, fleets }: StackConfig): string[] {
 function modelProblems(engine: EngineSpec, { model, at }: { model: StackModel; at: number }): string[] {
   const described = engineOf(engine);
   const problems: string[] = [];
-  if (!described.formats.includes(model.format)) {
+  if (!described.formats(engine).includes(model.format)) {
     problems.push(
-      `models[${at}].format: the ${engine.kind} engine reads ${described.formats.join(" or ")}, not ${model.format}`,
+      `models[${at}].format: the ${engine.kind} engine reads ${described.formats(engine).join(" or ")}, not ${model.format}`,
     );
   }
   const wanted = model.adapters.length;

@@ -6,7 +6,7 @@ import type { EngineGroup } from "../engines/engine.ts";
 import { createLog } from "../lib/log.ts";
 import { startAgent, type AgentOptions } from "./agent.ts";
 import type { AgentConfig } from "./config.ts";
-import { engineEnvOf, streamEnvOf } from "./engine-env.ts";
+import { engineEnvOf, isProxied, streamEnvOf } from "./environment.ts";
 import { helpText, parseAgentCommand } from "./options.ts";
 
 const { env } = process;
@@ -38,7 +38,7 @@ function sourcesOf({ stores }: AgentConfig): AgentOptions["sources"] {
   return {
     hubToken: env[envNames.hubToken],
     hubEndpoint: env[envNames.hubEndpoint],
-    proxied: (env["HTTPS_PROXY"] ?? env["https_proxy"]) !== undefined,
+    proxied: isProxied(env),
     azure: {
       ...stores.azure,
       connectionString: env[envNames.azureConnection],

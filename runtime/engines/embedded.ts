@@ -13,7 +13,7 @@ const program = fileURLToPath(new URL("../embedded/main.ts", import.meta.url));
 export const embedded: Engine<SpecOf<"embedded">> = {
   command: [process.execPath, program],
   version: null,
-  formats: ["gguf"],
+  formats: () => ["gguf"],
   capabilities: {
     embeddings: true,
     tools: true,

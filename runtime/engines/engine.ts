@@ -155,10 +155,11 @@ export interface Engine<Spec extends EngineSpec> {
     readonly pinned: Version;
     readonly minimum: Version;
   } | null;
-  readonly formats: readonly ModelFormat[];
   readonly capabilities: EngineCapabilities;
   /** Where its metrics are, and what they are called. A signal that it does not publish has no name. */
   metrics(spec: Spec): EngineMetrics;
+  /** Formats of models that it reads with this spec. */
+  formats(spec: Spec): readonly ModelFormat[];
   /** Why this spec cannot work, a sentence each with the remedy. Empty when it can. */
   refusals(spec: Spec): readonly string[];
   /** What it takes of the GPUs; null when it runs without. `weightsBytes` is the size of the model's files. */

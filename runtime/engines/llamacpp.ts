@@ -18,7 +18,7 @@ const startOnly =
 export const llamacpp: Engine<Spec> = {
   command: ["llama-server"],
   version: { argv: ["--version"], pinned: [0, 4, 0], minimum: [0, 4, 0] },
-  formats: ["gguf"],
+  formats: () => ["gguf"],
   capabilities: {
     embeddings: true,
     tools: true,

@@ -31,7 +31,7 @@ export const triton: Engine<Spec> = {
   command: ["python3", "/opt/tritonserver/python/openai/openai_frontend/main.py"],
   // The front end cannot tell its version; its image is what pins it: Penstock was written against 2.70.0 (26.07).
   version: null,
-  formats: ["safetensors", "engine"],
+  formats: ({ backend }) => (backend === "vllm" ? ["safetensors"] : ["engine"]),
   capabilities: {
     embeddings: true,
     tools: false,

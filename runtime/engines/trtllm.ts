@@ -30,7 +30,7 @@ export const trtllm: Engine<Spec> = {
   command: ["trtllm-serve"],
   // It has no `--version`, but says its version whenever it starts.
   version: { argv: ["--help"], pinned: [1, 3, 0], minimum: [1, 1, 0] },
-  formats: ["safetensors", "engine"],
+  formats: ({ backend }) => (backend === "pytorch" ? ["safetensors"] : ["engine"]),
   capabilities: {
     embeddings: false,
     tools: false,

@@ -20,7 +20,7 @@ export const vllm: Engine<Spec> = {
   command: ["vllm"],
   // 0.15.0 is the first with draft models in its present engine (vllm#24322, January 2026).
   version: { argv: ["--version"], pinned: [0, 22, 1], minimum: [0, 15, 0] },
-  formats: ["safetensors"],
+  formats: () => ["safetensors"],
   capabilities: {
     embeddings: true,
     tools: true,

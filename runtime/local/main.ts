@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { engineEnvOf } from "../agent/engine-env.ts";
+import { engineEnvOf, isProxied } from "../agent/environment.ts";
 import { toPenstockError } from "../contracts/errors.ts";
 import { envNames } from "../contracts/names.ts";
 import { banner } from "./banner.ts";
@@ -23,6 +23,7 @@ function environment(): LocalEnvironment {
     sources: {
       hubToken: env[envNames.hubToken],
       hubEndpoint: env[envNames.hubEndpoint],
+      proxied: isProxied(env),
       azure: { connectionString: env[envNames.azureConnection], sasToken: env[envNames.azureSas] },
     },
     engineEnv: engineEnvOf(env),

@@ -87,8 +87,10 @@ class Check {
         return this.#remove(i);
       case "sweep":
         await this.#cache.sweep();
-        // Sweeps note down that what is in use is in use, each cache for itself; in the order of first use.
-        for (const i of new Set(this.#held.filter(({ by }) => by === this.#cache).map((held) => held.i))) this.#use(i);
+        // What this cache gave out is used until now, and keeps its order.
+        for (const [one] of this.#byUse()) {
+          if (this.#held.some((held) => held.i === one && held.by === this.#cache)) this.#use(one);
+        }
         break;
       case "restart":
         this.#cache = await openCache(this.#models);
@@ -126,9 +128,7 @@ class Check {
   /** Evicts from the model of the cache what the cache must evict. */
   #makeRoom(i: number): boolean {
     if (this.#present.has(i)) return true;
-    const free = [...this.#present]
-      .filter(([one]) => !this.#pinned.has(one) && !this.#isHeld(one))
-      .toSorted(([, a], [, b]) => a.lastUse - b.lastUse);
+    const free = this.#byUse().filter(([one]) => !this.#pinned.has(one) && !this.#isHeld(one));
     let missing = this.#blocks() + (sizes[i] ?? 0) - budgetBlocks;
     if (free.reduce((sum, [, { blocks }]) => sum + blocks, 0) < missing) return false;
     for (const [one, { blocks }] of free) {
@@ -137,6 +137,10 @@ class Check {
       missing -= blocks;
     }
     return true;
+  }
+
+  #byUse(): [i: number, entry: Expected][] {
+    return [...this.#present].toSorted(([, a], [, b]) => a.lastUse - b.lastUse);
   }
 
   #use(i: number): void {

@@ -129,7 +129,7 @@ export class ModelCache implements AsyncDisposable {
     return cache;
   }
 
-  /** All models that are complete on disk, as of the last look. No I/O. */
+  /** All models that are complete on disk, as of the last look, least recently used first. No I/O. */
   list(): CacheEntry[] {
     return this.#catalog.entries.map(({ key, source, sizeBytes, lastUsedMs, modelIds }) => ({
       key,
@@ -223,7 +223,8 @@ export class ModelCache implements AsyncDisposable {
   async sweep(): Promise<void> {
     const { usage } = this.#inside;
     await this.#shared.locked(async () => {
-      for (const key of this.#holds.given) await usage.touch(key);
+      // What is in use now was used last; among itself it keeps its order.
+      for (const { key } of this.#catalog.entries) if (this.#holds.isGiven(key)) await usage.touch(key);
       const { foreign } = await this.#room.sweep(await usage.now());
       this.#foreign = foreign.slice(0, 20);
     });

@@ -32,8 +32,9 @@ export class Catalog {
     return this.#revision;
   }
 
+  /** The least recently used one first. */
   get entries(): readonly Known[] {
-    return [...this.#entries.values()];
+    return [...this.#entries.values()].toSorted((a, b) => a.lastUsedMs - b.lastUsedMs);
   }
 
   get sizeBytes(): number {
@@ -42,7 +43,7 @@ export class Catalog {
 
   /** The latest stamp of use; undefined without entries. */
   get newestMs(): number | undefined {
-    return this.entries.map(({ lastUsedMs }) => lastUsedMs).toSorted((a, b) => b - a)[0];
+    return this.entries.at(-1)?.lastUsedMs;
   }
 
   get(key: string): Known | undefined {

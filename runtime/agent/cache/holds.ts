@@ -14,11 +14,6 @@ export class Hold {
 export class Holds {
   readonly #holds = new Map<string, Hold>();
 
-  /** Keys of entries that were given out. */
-  get given(): string[] {
-    return [...this.#holds].filter(([, { given }]) => given > 0).map(([key]) => key);
-  }
-
   isGiven(key: string): boolean {
     return (this.#holds.get(key)?.given ?? 0) > 0;
   }

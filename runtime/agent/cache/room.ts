@@ -139,9 +139,7 @@ export class Room {
 
   /** Unpinned entries, least recently used first. */
   #evictable(): Known[] {
-    return this.#catalog.entries
-      .filter(({ key }) => !this.#catalog.isPinned(key))
-      .toSorted((a, b) => a.lastUsedMs - b.lastUsedMs);
+    return this.#catalog.entries.filter(({ key }) => !this.#catalog.isPinned(key));
   }
 
   async #evict(wanted: number, { parts, orNothing }: { parts: readonly Part[]; orNothing: boolean }): Promise<number> {

@@ -93,8 +93,9 @@ export function bytesPerGpu(need: GpuNeed, host: ModelHost): number {
 
 function checkSpec({ id, spec, engineSpec }: ModelRecord, engine: Engine<EngineSpec>): void {
   const refusals = [...engine.refusals(engineSpec)];
-  if (!engine.formats.includes(spec.format)) {
-    refusals.push(`The ${engineSpec.kind} engine reads ${engine.formats.join(" or ")}, and ${id} is ${spec.format}.`);
+  const formats = engine.formats(engineSpec);
+  if (!formats.includes(spec.format)) {
+    refusals.push(`The ${engineSpec.kind} engine reads ${formats.join(" or ")} with this spec, and ${id} is ${spec.format}.`);
   }
   if (refusals.length > 0) throw new PenstockError("unsupported", refusals.join(" "), { param: "engine" });
 }

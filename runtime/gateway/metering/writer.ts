@@ -44,7 +44,7 @@ export class UsageWriter implements UsageOutlet {
       this.lost += 1;
       if (this.lost === 1) this.#log.error("usage records are lost: the store takes none; see its errors above");
     }
-    this.#timer ??= setTimeout(() => this.#onTimer(), this.#options.intervalMs);
+    this.#start();
   }
 
   /** Gives everything to the sink. Resolves to false when that failed; the records keep waiting then. */
@@ -63,11 +63,13 @@ export class UsageWriter implements UsageOutlet {
     if (this.#waiting.length > 0) this.#log.error({ records: this.#waiting.length }, "usage records are lost at stop");
   }
 
-  #onTimer(): void {
+  async #onTimer(): Promise<void> {
     this.#timer = null;
-    void this.flush().then((done) => {
-      if (!done) this.#timer ??= setTimeout(() => this.#onTimer(), this.#options.intervalMs);
-    });
+    if (!(await this.flush())) this.#start();
+  }
+
+  #start(): void {
+    this.#timer ??= setTimeout(() => void this.#onTimer(), this.#options.intervalMs);
   }
 
   async #flushAll(): Promise<boolean> {

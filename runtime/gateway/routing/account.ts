@@ -1,6 +1,6 @@
 import { hashName } from "./prefix-hash.ts";
 import type { ReplicaState } from "./policy.ts";
-import { RateMeter, type Rates } from "./rates.ts";
+import { RateMeter } from "./rates.ts";
 
 /** What a request means for the replica that it is routed to. */
 export interface Work {
@@ -55,11 +55,11 @@ export class ReplicaAccount implements ReplicaState {
   #measuredAtMs = 0;
   #nowMs = 0;
 
-  constructor(id: string, options: { readonly kvTokens?: number; readonly rates?: Rates } = {}) {
+  constructor(id: string, options: { readonly kvTokens?: number; readonly fleet?: RateMeter } = {}) {
     this.id = id;
     this.hash = hashName(id);
     this.kvTokens = options.kvTokens ?? defaultKvTokens;
-    this.rates = new RateMeter(options.rates);
+    this.rates = new RateMeter(options.fleet);
   }
 
   get prefilling(): number {
@@ -117,7 +117,7 @@ export class ReplicaAccount implements ReplicaState {
     if (!prefilled) return;
     const alone = ticket.beginMs >= this.#headSinceMs;
     const sinceMs = Math.max(ticket.beginMs, this.#headSinceMs);
-    this.rates.prefilled(ticket.work.uncachedTokens, nowMs - sinceMs, alone);
+    this.rates.prefilled({ ...ticket.work, elapsedMs: nowMs - sinceMs, alone });
     this.#headSinceMs = nowMs;
   }
 }

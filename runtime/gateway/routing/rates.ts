@@ -8,34 +8,54 @@ export interface Rates {
 }
 
 /** Until something has been measured: an 8B model on an A100 (16k tokens/s of prefill, steps of 15 ms). */
-export const defaultRates: Rates = { prefillTokensPerMs: 16, baseMs: 30, tokenMs: 15 };
+const defaultRates: Rates = { prefillTokensPerMs: 16, baseMs: 30, tokenMs: 15 };
 
 /** Weight of the newest sample of `baseMs` and `tokenMs`. */
 const gain = 0.1;
 /** Prefilled tokens after which older ones weigh half. */
-const halfLifeTokens = 200_000;
+const halfLifeTokens = 1_000_000;
+/** A replica's own samples count against what is known of all as if that many tokens had been seen of it. */
+const priorTokens = { replica: 1_000_000, fleet: 2_000 };
 /** One sample moves a rate by no more than that factor of itself: a hung or preempted request is no slow GPU. */
 const outlier = 4;
 /** Below that many tokens a prefill says more about `baseMs` than about the rate. */
 const fewTokens = 512;
+/** No engine prefills faster (four times 8B on an H100 in FP8); many cache hits in a row must not end in infinity. */
+const maxTokensPerMs = 400;
 
-/** Learns a replica's rates from what passes through. Times are of any one clock. */
+/** One prefill that was seen. */
+export interface PrefillSample {
+  /** Prompt tokens that were thought not to be in the cache, and those that were. */
+  readonly uncachedTokens: number;
+  readonly promptTokens: number;
+  readonly elapsedMs: number;
+  /** Nothing was before it, so that the time includes `baseMs`. */
+  readonly alone: boolean;
+}
+
+/**
+ * Learns rates from what passes through. A replica leans on what is known of the whole fleet until it has shown otherwise:
+ * GPUs of one fleet mostly are equal, and a replica that a few odd requests made look slow would get no more of them.
+ */
 export class RateMeter implements Rates {
-  #tokens: number;
-  #tokensMs: number;
+  readonly #fleet: RateMeter | null;
+  readonly #priorTokens: number;
+  #tokens = 0;
+  #elapsedMs = 0;
   #baseMs: number;
   #tokenMs: number;
 
-  constructor({ prefillTokensPerMs, baseMs, tokenMs }: Rates = defaultRates) {
-    // Counts for little: the first long prompt outweighs it.
-    this.#tokens = 4 * fewTokens;
-    this.#tokensMs = this.#tokens / prefillTokensPerMs;
-    this.#baseMs = baseMs;
-    this.#tokenMs = tokenMs;
+  /** Of one replica of a fleet, or of a fleet. */
+  constructor(fleet: RateMeter | null = null) {
+    this.#fleet = fleet;
+    this.#priorTokens = fleet === null ? priorTokens.fleet : priorTokens.replica;
+    this.#baseMs = this.#prior.baseMs;
+    this.#tokenMs = this.#prior.tokenMs;
   }
 
   get prefillTokensPerMs(): number {
-    return this.#tokens / this.#tokensMs;
+    const priorMs = this.#priorTokens / this.#prior.prefillTokensPerMs;
+    return Math.min(maxTokensPerMs, (this.#tokens + this.#priorTokens) / (this.#elapsedMs + priorMs));
   }
 
   get baseMs(): number {
@@ -46,29 +66,33 @@ export class RateMeter implements Rates {
     return this.#tokenMs;
   }
 
-  /** `tokens` were prefilled in `elapsedMs`; `alone`: nothing was before them, so that the time includes `baseMs`. */
-  prefilled(tokens: number, elapsedMs: number, alone: boolean): void {
-    if (alone && tokens < fewTokens) {
-      this.#baseMs = blend(this.#baseMs, Math.max(0.1, elapsedMs - tokens / this.prefillTokensPerMs));
+  prefilled(sample: PrefillSample): void {
+    this.#fleet?.prefilled(sample);
+    const { uncachedTokens, promptTokens, elapsedMs, alone } = sample;
+    const expectedMs = uncachedTokens / this.prefillTokensPerMs;
+    if (uncachedTokens < fewTokens) {
+      if (alone) this.#baseMs = blend(this.#baseMs, Math.max(0.1, elapsedMs - expectedMs));
       return;
     }
-    const expectedMs = tokens / this.prefillTokensPerMs;
-    const spentMs = alone ? elapsedMs - this.#baseMs : elapsedMs;
-    // What finishes in the same step as its predecessor took no time of its own; over many the sums are right.
-    const bounded = Math.min(spentMs, expectedMs * outlier);
-    const keep = 0.5 ** (tokens / halfLifeTokens);
-    this.#tokens = this.#tokens * keep + tokens;
-    this.#tokensMs = Math.max(this.#tokensMs * keep + Math.max(0, bounded), this.#tokens / maxTokensPerMs);
+    // What ends in the same step as its predecessor took no time of its own; over many the sums are right.
+    const spentMs = Math.max(0, alone ? elapsedMs - this.#baseMs : elapsedMs);
+    // Where much was thought to be cached, the time may be that of a prefix which had left the cache.
+    const weight = uncachedTokens / promptTokens;
+    const keep = 0.5 ** ((uncachedTokens * weight) / halfLifeTokens);
+    this.#tokens = this.#tokens * keep + uncachedTokens * weight;
+    this.#elapsedMs = this.#elapsedMs * keep + Math.min(spentMs, expectedMs * outlier) * weight;
   }
 
   /** `tokens` of one stream came in `elapsedMs`. */
   generated(tokens: number, elapsedMs: number): void {
+    this.#fleet?.generated(tokens, elapsedMs);
     if (tokens > 0) this.#tokenMs = blend(this.#tokenMs, elapsedMs / tokens);
   }
-}
 
-/** No engine prefills faster (about four times 8B on an H100 in FP8); keeps a burst of cache hits from ending in infinity. */
-const maxTokensPerMs = 400;
+  get #prior(): Rates {
+    return this.#fleet ?? defaultRates;
+  }
+}
 
 function blend(old: number, sample: number): number {
   return old + gain * (Math.min(Math.max(sample, old / outlier), old * outlier) - old);

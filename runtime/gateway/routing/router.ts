@@ -2,6 +2,7 @@ import { ReplicaAccount, type Ticket } from "./account.ts";
 import { choose, type Policy, type ReplicaScore, type RouteRequest } from "./policy.ts";
 import { blockTokens } from "./prefix-hash.ts";
 import { PrefixIndex } from "./prefix-index.ts";
+import { RateMeter } from "./rates.ts";
 
 /** A replica and its number in the prefix index. */
 interface Member {
@@ -42,6 +43,7 @@ export class Router {
   readonly #random: () => number;
   readonly #members: Member[] = [];
   readonly #freeOwners: number[] = [];
+  readonly #rates = new RateMeter();
   #sequence = 0;
   #requests = 0;
   #promptTokens = 0;
@@ -61,8 +63,7 @@ export class Router {
 
   /** A replica is there. It is taken for as fast as the others are. */
   add(id: string, options: { readonly kvTokens?: number } = {}): ReplicaAccount {
-    const sibling = this.#members[0]?.account.rates;
-    const account = new ReplicaAccount(id, { ...options, ...(sibling === undefined ? {} : { rates: sibling }) });
+    const account = new ReplicaAccount(id, { ...options, fleet: this.#rates });
     const owner = this.#freeOwners.pop() ?? this.#members.length;
     this.#index.add(owner, account.kvTokens);
     this.#members.push({ account, owner });

@@ -1,4 +1,4 @@
-import { settledMemoryMs, type Charge, type Reading, type Reservation, type ReserveAnswer } from "./hot.ts";
+import { settledMemoryMs, type Charge, type Meter, type Reading, type Reservation, type ReserveAnswer } from "./hot.ts";
 import { periodEnd } from "./period.ts";
 
 /** Two clocks: one that never leaps, for windows and leases, and Unix time for the periods of budgets. In ms. */
@@ -162,37 +162,32 @@ export class Account {
 
   /** Until the charge fits; undefined when it does now. */
   #waitMs({ meter, amount }: Charge, nowMs: number): number | undefined {
-    switch (meter.kind) {
-      case "rate": {
-        const { used, drain } = this.#bucket(meter, nowMs);
-        if (used + amount <= meter.limit + rounding) return undefined;
-        return amount > meter.limit ? Infinity : (used + amount - meter.limit) / drain;
-      }
-      case "budget": {
-        const { spent, periodEndMs } = this.#spending(meter);
-        if (spent + amount <= meter.limit) return undefined;
-        return amount > meter.limit ? Infinity : periodEndMs - this.#clock.wallMs();
-      }
-      case "concurrency":
-        return this.#open.size < meter.limit ? undefined : 0;
-    }
+    if (meter.kind === "concurrency") return this.#open.size < meter.limit ? undefined : 0;
+    const { used, untilRoomMs } = this.#level(meter, nowMs);
+    const over = used + amount - meter.limit;
+    if (over <= rounding) return undefined;
+    return amount > meter.limit ? Infinity : untilRoomMs(over);
   }
 
   #readings(charges: readonly Charge[], nowMs: number): Reading[] {
     return charges.map(({ meter }) => {
-      switch (meter.kind) {
-        case "rate": {
-          const { used, drain } = this.#bucket(meter, nowMs);
-          return reading(meter.limit, used, used / drain);
-        }
-        case "budget": {
-          const { spent, periodEndMs } = this.#spending(meter);
-          return reading(meter.limit, spent, periodEndMs - this.#clock.wallMs());
-        }
-        case "concurrency":
-          return reading(meter.limit, this.#open.size, 0);
-      }
+      if (meter.kind === "concurrency") return reading(meter.limit, this.#open.size, 0);
+      const { used, untilRoomMs } = this.#level(meter, nowMs);
+      return reading(meter.limit, used, untilRoomMs(used));
     });
+  }
+
+  /** What is used of a meter, and how long until `amount` of that is free again. */
+  #level(
+    meter: Exclude<Meter, { kind: "concurrency" }>,
+    nowMs: number,
+  ): { readonly used: number; readonly untilRoomMs: (amount: number) => number } {
+    if (meter.kind === "rate") {
+      const { used, drain } = this.#bucket(meter, nowMs);
+      return { used, untilRoomMs: (amount) => amount / drain };
+    }
+    const { spent, periodEndMs } = this.#spending(meter);
+    return { used: spent, untilRoomMs: () => periodEndMs - this.#clock.wallMs() };
   }
 
   #bucket({ name, limit, windowMs }: { name: string; limit: number; windowMs: number }, nowMs: number): Bucket {

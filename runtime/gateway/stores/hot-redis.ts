@@ -170,17 +170,11 @@ const scripts = {
 /** Seven arguments. The server's clock may be in another period than ours, so it gets the ends of three. */
 function chargeArguments({ meter, amount }: Charge): (string | number)[] {
   const about = [meter.kind, meter.name, meter.limit, amount];
-  switch (meter.kind) {
-    case "rate":
-      return [...about, meter.windowMs, 0, 0];
-    case "budget": {
-      const nowMs = Date.now();
-      const end = periodEnd(meter.period, nowMs);
-      return [...about, periodStart(meter.period, nowMs), end, periodEnd(meter.period, end)];
-    }
-    case "concurrency":
-      return [...about, 0, 0, 0];
-  }
+  if (meter.kind === "rate") return [...about, meter.windowMs, 0, 0];
+  if (meter.kind === "concurrency") return [...about, 0, 0, 0];
+  const nowMs = Date.now();
+  const end = periodEnd(meter.period, nowMs);
+  return [...about, periodStart(meter.period, nowMs), end, periodEnd(meter.period, end)];
 }
 
 /** A command fails rather than waits for a connection: whoever asked has another way. */

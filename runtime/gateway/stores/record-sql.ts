@@ -218,8 +218,8 @@ export class SqlRecordStore implements RecordStore {
     );
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#sql[Symbol.asyncDispose]().then(() => undefined);
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#sql[Symbol.asyncDispose]();
   }
 }
 

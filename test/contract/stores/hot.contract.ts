@@ -12,7 +12,7 @@ const rate = (limit: number, windowMs = frozenMs): Meter => ({ kind: "rate", nam
 const budget = (limit: number): Meter => ({ kind: "budget", name: "usd", limit, period: "month" });
 const concurrency = (limit: number): Meter => ({ kind: "concurrency", name: "requests", limit });
 
-function reservation(charges: readonly Charge[], account = randomUUID()): Reservation {
+function reservation(charges: readonly Charge[], account: string = randomUUID()): Reservation {
   return { account, id: randomUUID(), charges };
 }
 

@@ -19,6 +19,13 @@ export function streamEnvOf(env: Environment): Record<string, string> {
   return pick(env, identity);
 }
 
+/** Whether requests must go through a proxy. */
+export function isProxied(env: Environment): boolean {
+  return Object.entries(env).some(
+    ([name, value]) => /^(https?|all)_proxy$/i.test(name) && value !== undefined && value !== "",
+  );
+}
+
 type Environment = Readonly<Record<string, string | undefined>>;
 
 function pick(env: Environment, names: RegExp): Record<string, string> {
