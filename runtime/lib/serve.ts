@@ -70,7 +70,9 @@ export async function serve(
   const { server, follower } = await createBounded(limits, options.tls);
   server.on("request", (incoming, outgoing) => {
     if (hasTooManyHeaders(incoming, limits)) return refuseHeaders(outgoing);
-    outgoing.once("finish", () => discardRest(incoming));
+    // Taken now: a request that is destroyed before its end loses its socket.
+    const { socket } = incoming;
+    outgoing.once("finish", () => discardRest(incoming, socket));
     void listener(incoming, outgoing);
   });
   const sockets = new Set<Socket>();
@@ -187,23 +189,24 @@ const discardMs = 500;
  * Takes the rest of a body that was answered early, as one that is too large is. A client that goes on sending gets the
  * connection closed: our side first, so that it can still read the answer, then all of it.
  */
-function discardRest(incoming: IncomingMessage): void {
-  if (incoming.complete) return;
-  const { socket } = incoming;
-  let discarded = 0;
-  const hangUp = (): void => {
-    incoming.off("data", count);
+function discardRest(incoming: IncomingMessage, socket: Socket): void {
+  if (incoming.complete || socket.destroyed) return;
+  const end = (): void => {
     if (incoming.complete || socket.destroyed) return;
     socket.end();
     socket.pause();
     setTimeout(() => socket.destroy(), discardMs).unref();
   };
-  const count = (chunk: Buffer): void => {
+  const timer = setTimeout(end, discardMs).unref();
+  let discarded = 0;
+  // Node itself drops the body of a request that was answered, so that only the socket still tells how much comes.
+  socket.on("data", function count(chunk: Buffer): void {
     discarded += chunk.length;
-    if (discarded > discardBytes) hangUp();
-  };
-  const timer = setTimeout(hangUp, discardMs).unref();
-  incoming.once("close", () => clearTimeout(timer)).on("data", count);
+    if (incoming.complete) {
+      clearTimeout(timer);
+      socket.off("data", count);
+    } else if (discarded > discardBytes) end();
+  });
 }
 
 export type { IncomingMessage, ServerResponse };

@@ -1,5 +1,11 @@
+import { readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { loadOf, simAdapter, simAgent, simModel } from "./sim-agent.ts";
+import { s3Route } from "../fakes/range-server-stores.ts";
+import { RangeServer } from "../fakes/range-server.ts";
+import { temporaryFolder } from "../support/folders.ts";
+import { loadOf, simAdapter, simAgent, simModel, simulated } from "./sim-agent.ts";
 
 const lora = { lora: { maxLoras: 2, maxRank: 8, maxCpuLoras: 2 } };
 
@@ -195,4 +201,46 @@ test("signals of the engine are in the heartbeat; one that is missing is named a
   await expect.poll(async () => (await sim.model("m")).engine?.kv_hit_rate).toBeGreaterThan(0);
   expect((await sim.model("m")).engine).toMatchObject({ running: 0, waiting: null, missing_signals: ["waiting"] });
   expect((await sim.get("/metrics")).body).toContain('penstock_agent_engine_missing_signals{model="m"} 1');
+});
+
+test("a first use streams from the blob store with the node's identity, and the disk fills for the next", async () => {
+  await using server = await RangeServer.start({ route: s3Route });
+  await using sim = await simAgent({
+    sources: { s3: { endpoint: server.url, pathStyle: true, anonymous: true, region: "eu-1" } },
+    streamEnv: { AWS_REGION: "eu-1" },
+  });
+  const folder = fileURLToPath(await simModel(sim.folder, "m"));
+  for (const name of await readdir(folder)) server.put(`/weights/m/${name}`, await readFile(join(folder, name)));
+  const load = loadOf("m", "s3://weights/m", { engine: { loadFormat: "runai_streamer" } });
+  expect((await sim.post("/load_model", load)).body).toMatchObject({ status: "loaded", cache_state: "READY" });
+  const seen = async (file: "cmdline" | "environ") =>
+    readFile(`/proc/${(await sim.beat()).engines[0]?.pid}/${file}`, "utf8").then((text) => text.split("\0"));
+  expect(await seen("cmdline")).toContain("s3://weights/m");
+  expect(await seen("environ")).toContain("AWS_REGION=eu-1");
+  await expect.poll(async () => (await sim.beat()).cache.entries).toMatchObject([{ model_ids: ["m"] }]);
+  const before = await sim.ask("m");
+  await sim.post("/unload_model", { model_id: "m" });
+  expect((await sim.post("/load_model", load)).body).toMatchObject({ status: "loaded", cache_state: "READY" });
+  expect((await seen("cmdline")).join(" ")).not.toContain("s3://weights");
+  expect(await seen("environ")).not.toContain("AWS_REGION=eu-1");
+  expect((await sim.ask("m")).body.choices).toEqual(before.body.choices);
+});
+
+test("a replica over two nodes: the leader serves and is proven, the worker holds its GPUs and is ready with it", async () => {
+  await using bin = await temporaryFolder();
+  const ray = `#!/bin/sh\nexec ${simulated("vllm").slice(0, 2).join(" ")} --as ray "$@"\n`;
+  await writeFile(join(bin.path, "ray"), ray, { mode: 0o755 });
+  const engineEnv = { PATH: `${bin.path}:${process.env["PATH"]}` };
+  const node = (index: number) =>
+    simAgent({ machine: "h100-nvswitch", engineEnv, group: { leaderAddress: "127.0.0.1", size: 2, index } });
+  await using leader = await node(0);
+  await using worker = await node(1);
+  const engine = { tensorParallel: 8, pipelineParallel: 2, nodes: 2 };
+  const load = loadOf("m", await simModel(leader.folder, "m"), { engine });
+  const answers = await Promise.all([leader, worker].map((sim) => sim.post("/load_model", load)));
+  expect(answers.map(({ body }) => body.cache_state)).toEqual(["READY", "READY"]);
+  expect((await worker.beat()).engines[0]?.gpus).toHaveLength(8);
+  expect((await leader.ask("m")).status).toBe(200);
+  const cmdline = await readFile(`/proc/${(await worker.beat()).engines[0]?.pid}/cmdline`, "utf8");
+  expect(cmdline.replaceAll("\0", " ")).toContain("ray start --address=127.0.0.1:6379");
 });

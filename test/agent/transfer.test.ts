@@ -98,7 +98,7 @@ describe("more than its memory holds", () => {
     await fetchOne(`${server.url}/m.gguf`, {
       directory: join(folder.path, "out"),
       sum: sha256(body),
-      limits: { connections: 4 },
+      limits: { connections: 4, rangeBytes: 8 * 2 ** 20 },
       onProgress: ({ bytesDone }) => {
         seen.add(bytesDone);
         if (bytesDone >= size - 8 * 2 ** 20) resolve();

@@ -37,7 +37,7 @@ export const defaultLimits: DownloadLimits = {
   connections: 32,
   firstConnections: 4,
   probeMs: 250,
-  rangeBytes: 8 * 2 ** 20,
+  rangeBytes: 12 * 2 ** 20,
   directFromBytes: 8 * 2 ** 20,
   noteEveryMs: 5_000,
   attempts: 6,

@@ -136,13 +136,13 @@ class OpenTicket implements Ticket {
     this.#account = account;
     this.work = work;
     this.beginMs = nowMs;
+    this.#grow(work.promptTokens);
   }
 
   firstByte(nowMs: number): void {
     if (this.#ended || this.#firstByteMs !== null) return;
     this.#firstByteMs = nowMs;
     this.#account.leaveQueue(this, nowMs, true);
-    this.#grow(this.work.promptTokens);
   }
 
   progress(outputTokens: number, nowMs: number): void {

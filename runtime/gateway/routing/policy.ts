@@ -32,7 +32,7 @@ export interface ReplicaState {
   readonly prefilling: number;
   /** Uncached prompt tokens routed and not yet prefilled. */
   readonly pendingTokens: number;
-  /** Tokens of context of the requests that are generating. */
+  /** Prompt and output tokens of this gateway's requests: what they hold of the KV cache, or will. */
   readonly contextTokens: number;
   /** Requests in the engine's queue that are not of this gateway. */
   readonly foreignWaiting: number;

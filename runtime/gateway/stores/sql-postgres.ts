@@ -1,4 +1,4 @@
-import pg from "pg";
+import { DatabaseError, Pool, type PoolClient, type QueryResult } from "pg";
 import { migrations } from "./migrations.ts";
 import { newerSchema } from "./sql-sqlite.ts";
 import { ConstraintError, type Sql, type SqlRow, type SqlStatement, type SqlValue } from "./sql.ts";
@@ -23,9 +23,9 @@ const constraintClass = "23";
 
 /** A PostgreSQL database as `Sql`. */
 export class PostgresSql implements Sql {
-  readonly #pool: pg.Pool;
+  readonly #pool: Pool;
 
-  private constructor(pool: pg.Pool) {
+  private constructor(pool: Pool) {
     this.#pool = pool;
   }
 
@@ -35,7 +35,7 @@ export class PostgresSql implements Sql {
    * the driver's own error when the server cannot be reached.
    */
   static async open(options: PostgresOptions, onError: (error: unknown) => void): Promise<PostgresSql> {
-    const pool = new pg.Pool({
+    const pool = new Pool({
       connectionString: options.url,
       max: options.maxConnections ?? defaultMaxConnections,
       connectionTimeoutMillis: connectTimeoutMs,
@@ -69,7 +69,7 @@ export class PostgresSql implements Sql {
     await this.#pool.end();
   }
 
-  async #transaction(work: (client: pg.PoolClient) => Promise<void>): Promise<void> {
+  async #transaction(work: (client: PoolClient) => Promise<void>): Promise<void> {
     const client = await this.#pool.connect();
     let broken = false;
     try {
@@ -86,7 +86,7 @@ export class PostgresSql implements Sql {
   }
 }
 
-async function migrate(client: pg.PoolClient): Promise<void> {
+async function migrate(client: PoolClient): Promise<void> {
   await client.query(`SELECT pg_advisory_xact_lock(${migrationLock})`);
   await client.query("CREATE TABLE IF NOT EXISTS penstock_schema (version INTEGER NOT NULL)");
   const { rows } = await client.query<SqlRow>("SELECT version FROM penstock_schema");
@@ -98,13 +98,13 @@ async function migrate(client: pg.PoolClient): Promise<void> {
 }
 
 async function run(
-  client: pg.Pool | pg.PoolClient,
+  client: Pool | PoolClient,
   { text, values }: SqlStatement,
-): Promise<pg.QueryResult<Record<string, unknown>>> {
+): Promise<QueryResult<Record<string, unknown>>> {
   try {
     return await client.query<Record<string, unknown>>(text, [...values]);
   } catch (error) {
-    if (!(error instanceof pg.DatabaseError) || error.code?.startsWith(constraintClass) !== true) throw error;
+    if (!(error instanceof DatabaseError) || error.code?.startsWith(constraintClass) !== true) throw error;
     throw new ConstraintError("a row was refused", { cause: error });
   }
 }

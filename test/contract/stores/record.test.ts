@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import pg from "pg";
+import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { SqlRecordStore } from "../../../runtime/gateway/stores/record-sql.ts";
 import { PostgresSql } from "../../../runtime/gateway/stores/sql-postgres.ts";
@@ -48,7 +48,7 @@ describe.skipIf(lackingPostgres() !== undefined)("in PostgreSQL", () => {
 
   it("refuses what a newer version made", async () => {
     const newer = await server.newDatabase();
-    const client = new pg.Client(newer);
+    const client = new Client(newer);
     await client.connect();
     await client.query("CREATE TABLE penstock_schema (version INTEGER); INSERT INTO penstock_schema VALUES (999)");
     await client.end();
@@ -65,7 +65,7 @@ describe.skipIf(lackingPostgres() !== undefined)("in PostgreSQL", () => {
   it("works on when the server cut its idle connections", async () => {
     await using store = await open(url);
     await store.setting("any");
-    const admin = new pg.Client(url);
+    const admin = new Client(url);
     await admin.connect();
     await admin.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'penstock'");
     await admin.end();

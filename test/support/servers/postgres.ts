@@ -3,7 +3,7 @@ import { accessSync, constants, readdirSync } from "node:fs";
 import { chown, mkdir } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
-import pg from "pg";
+import { Client } from "pg";
 import { temporaryFolder } from "../folders.ts";
 import { freePort } from "./free-port.ts";
 import { startServer } from "./process.ts";
@@ -82,7 +82,7 @@ export async function postgres(): Promise<PostgresServer> {
   return {
     async newDatabase() {
       databases += 1;
-      const client = new pg.Client(url("postgres"));
+      const client = new Client(url("postgres"));
       await client.connect();
       await client.query(`CREATE DATABASE test_${databases}`);
       await client.end();

@@ -1,0 +1,240 @@
+import { PenstockError } from "../../contracts/errors.ts";
+import { DrainRate } from "./drain-rate.ts";
+
+/** Bounds of what waits, over all models. */
+export interface QueueLimits {
+  readonly maxRequests: number;
+  readonly maxBytes: number;
+  readonly maxRequestsPerTenant: number;
+  readonly maxBytesPerTenant: number;
+  /** A request that waited so long is refused, unless its own deadline is earlier. */
+  readonly maxWaitMs: number;
+}
+
+/** A request that asks for a place on a model. */
+export interface PlaceRequest {
+  readonly model: string;
+  readonly tenant: { readonly id: string; readonly priority: number; readonly weight: number };
+  /** Size of the body, which is kept meanwhile. */
+  readonly bytes: number;
+  /** Work in any unit, the same for all: tenants of the same priority share it by their weights. */
+  readonly cost: number;
+  readonly deadlineMs?: number;
+  readonly signal: AbortSignal;
+}
+
+interface Waiter {
+  readonly request: PlaceRequest;
+  readonly start: () => void;
+}
+
+/** What one tenant has waiting for one model. */
+interface Flow {
+  /** First come, first served. */
+  readonly waiters: Set<Waiter>;
+  /** Virtual time at which its next request starts. */
+  startTag: number;
+}
+
+interface ModelQueue {
+  running: number;
+  virtualTime: number;
+  readonly flows: Map<string, Flow>;
+  readonly drain: DrainRate;
+}
+
+interface Held {
+  requests: number;
+  bytes: number;
+}
+
+/** What a client is told to wait when nothing was measured yet. */
+const defaultRetryMs = 5_000;
+const maxRetrySeconds = 3_600;
+
+/**
+ * Who goes next when a model has no room: start-time fair queueing (Goyal, Vin and Cheng, 1996) over tenants. A higher
+ * priority always goes first; tenants of the same priority share by weight, so one with a long queue delays others by
+ * no more than the request that it has running.
+ */
+export class FairQueue {
+  readonly #capacity: (model: string) => number;
+  readonly #limits: QueueLimits;
+  readonly #models = new Map<string, ModelQueue>();
+  readonly #held = new Map<string, Held>();
+  readonly #total: Held = { requests: 0, bytes: 0 };
+
+  /** `capacity` says how many requests a model may have running; call `refill` when its answer grows. */
+  constructor(capacity: (model: string) => number, limits: QueueLimits) {
+    this.#capacity = capacity;
+    this.#limits = limits;
+  }
+
+  /** Requests that wait and their bytes, in all. */
+  get waiting(): Readonly<Held> {
+    return this.#total;
+  }
+
+  /** Requests that run on a model, and that wait for it. */
+  of(model: string): { readonly running: number; readonly waiting: number } {
+    const queue = this.#models.get(model);
+    return { running: queue?.running ?? 0, waiting: queue === undefined ? 0 : countWaiting(queue) };
+  }
+
+  /**
+   * Takes a place at once if there is one, else waits for it. Dispose gives it back. Throws `queue_full` when the tenant
+   * has too much waiting, `overloaded` when all have or the wait is too long, and `client_closed`.
+   */
+  enter(request: PlaceRequest): Disposable | Promise<Disposable> {
+    const queue = this.#queueOf(request.model);
+    if (queue.flows.size === 0 && queue.running < this.#capacity(request.model)) return this.#place(request, queue);
+    this.#checkRoom(request, queue);
+    return this.#wait(request, queue);
+  }
+
+  /** Starts what waits for a model while there is room. */
+  refill(model: string): void {
+    const queue = this.#models.get(model);
+    if (queue === undefined) return;
+    while (queue.flows.size > 0 && queue.running < this.#capacity(model)) {
+      const [tenant, flow, waiter] = nextOf(queue);
+      queue.virtualTime = flow.startTag;
+      flow.startTag += waiter.request.cost / waiter.request.tenant.weight;
+      this.#leave(waiter, { tenant, flow, queue });
+      queue.running += 1;
+      queue.drain.left(performance.now());
+      waiter.start();
+    }
+    if (queue.flows.size === 0) queue.virtualTime = 0;
+    if (queue.running === 0 && queue.flows.size === 0) this.#models.delete(model);
+  }
+
+  async #wait(request: PlaceRequest, queue: ModelQueue): Promise<Disposable> {
+    request.signal.throwIfAborted();
+    const { promise, resolve: start, reject } = Promise.withResolvers<void>();
+    const waiter: Waiter = { request, start };
+    const place = this.#line(waiter, queue);
+    const waitMs = Math.min(this.#limits.maxWaitMs, request.deadlineMs ?? Infinity);
+    const giveUp = (error: PenstockError) => {
+      this.#leave(waiter, place);
+      reject(error);
+    };
+    const onLeft = () => giveUp(new PenstockError("client_closed", "The client left."));
+    const timer = setTimeout(() => {
+      const message = `No room for ${request.model} within ${Math.round(waitMs / 1_000)} s; try again later.`;
+      giveUp(this.#refusal("overloaded", message, { queue, tenant: request.tenant.id }));
+    }, waitMs);
+    request.signal.addEventListener("abort", onLeft, { once: true });
+    try {
+      await promise;
+    } finally {
+      clearTimeout(timer);
+      request.signal.removeEventListener("abort", onLeft);
+    }
+    return this.#release(request.model, queue);
+  }
+
+  #place(request: PlaceRequest, queue: ModelQueue): Disposable {
+    queue.running += 1;
+    return this.#release(request.model, queue);
+  }
+
+  #release(model: string, queue: ModelQueue): Disposable {
+    let released = false;
+    return {
+      [Symbol.dispose]: () => {
+        if (released) return;
+        released = true;
+        queue.running -= 1;
+        this.refill(model);
+      },
+    };
+  }
+
+  #line(waiter: Waiter, queue: ModelQueue): { tenant: string; flow: Flow; queue: ModelQueue } {
+    const { tenant, bytes } = waiter.request;
+    let flow = queue.flows.get(tenant.id);
+    if (flow === undefined) {
+      flow = { waiters: new Set(), startTag: queue.virtualTime };
+      queue.flows.set(tenant.id, flow);
+    }
+    flow.waiters.add(waiter);
+    const held = this.#heldBy(tenant.id);
+    this.#held.set(tenant.id, held);
+    for (const each of [held, this.#total]) {
+      each.requests += 1;
+      each.bytes += bytes;
+    }
+    return { tenant: tenant.id, flow, queue };
+  }
+
+  #leave(waiter: Waiter, { tenant, flow, queue }: { tenant: string; flow: Flow; queue: ModelQueue }): void {
+    if (!flow.waiters.delete(waiter)) return;
+    if (flow.waiters.size === 0) queue.flows.delete(tenant);
+    const held = this.#heldBy(tenant);
+    for (const each of [held, this.#total]) {
+      each.requests -= 1;
+      each.bytes -= waiter.request.bytes;
+    }
+    if (held.requests === 0) this.#held.delete(tenant);
+  }
+
+  #checkRoom({ model, tenant, bytes }: PlaceRequest, queue: ModelQueue): void {
+    const limits = this.#limits;
+    const held = this.#heldBy(tenant.id);
+    if (held.requests >= limits.maxRequestsPerTenant || held.bytes + bytes > limits.maxBytesPerTenant) {
+      const message = `Too many of your requests wait for ${model}; send fewer at once, or try again later.`;
+      throw this.#refusal("queue_full", message, { queue, tenant: tenant.id });
+    }
+    if (this.#total.requests >= limits.maxRequests || this.#total.bytes + bytes > limits.maxBytes) {
+      throw this.#refusal("overloaded", "The gateway has too much waiting; try again later.", { queue, tenant: tenant.id });
+    }
+  }
+
+  /** The wait is what the tenant's share of the measured rate gives: its own requests and as many of each other's. */
+  #refusal(
+    code: "queue_full" | "overloaded",
+    message: string,
+    { queue, tenant }: { queue: ModelQueue; tenant: string },
+  ): PenstockError {
+    const own = queue.flows.get(tenant)?.waiters.size ?? 0;
+    const ahead = 1 + Math.min(countWaiting(queue), own * queue.flows.size);
+    const waitMs = queue.drain.untilLeftMs(ahead, performance.now()) ?? defaultRetryMs;
+    const retryAfterSeconds = Math.min(maxRetrySeconds, Math.max(1, Math.ceil(waitMs / 1_000)));
+    return new PenstockError(code, message, { retryAfterSeconds });
+  }
+
+  #heldBy(tenant: string): Held {
+    return this.#held.get(tenant) ?? { requests: 0, bytes: 0 };
+  }
+
+  #queueOf(model: string): ModelQueue {
+    const known = this.#models.get(model);
+    if (known !== undefined) return known;
+    const queue = { running: 0, virtualTime: 0, flows: new Map(), drain: new DrainRate() };
+    this.#models.set(model, queue);
+    return queue;
+  }
+}
+
+/** The oldest request of the flow that is first: by priority, then by virtual time. */
+function nextOf({ flows }: ModelQueue): readonly [tenant: string, flow: Flow, waiter: Waiter] {
+  let best: readonly [string, Flow, Waiter] | undefined;
+  for (const [tenant, flow] of flows) {
+    const [waiter] = flow.waiters;
+    if (waiter !== undefined && (best === undefined || precedes(flow, waiter, best))) best = [tenant, flow, waiter];
+  }
+  if (best === undefined) throw new Error("nothing waits");
+  return best;
+}
+
+function precedes(flow: Flow, waiter: Waiter, [, other, first]: readonly [string, Flow, Waiter]): boolean {
+  const difference = waiter.request.tenant.priority - first.request.tenant.priority;
+  return difference === 0 ? flow.startTag < other.startTag : difference > 0;
+}
+
+function countWaiting({ flows }: ModelQueue): number {
+  let count = 0;
+  for (const { waiters } of flows.values()) count += waiters.size;
+  return count;
+}
