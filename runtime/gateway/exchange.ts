@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { ServedModel } from "./options.ts";
+import type { Deployment } from "./registry/catalog.ts";
 
 /** One request on its way through the stages. */
 export interface Exchange {
@@ -11,7 +11,7 @@ export interface Exchange {
   readonly path: string;
   /** The bytes as they came: they are parsed once, for checks, and relayed unchanged. */
   readonly body: Buffer;
-  readonly model: ServedModel;
+  readonly model: Deployment;
   /** The adapter that the request names as `model:adapter`. */
   readonly adapter: string | undefined;
   /** Whether the client asked for server-sent events. */

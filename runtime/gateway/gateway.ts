@@ -4,6 +4,7 @@ import { serve } from "../lib/serve.ts";
 import { gatewayApp } from "./http/app.ts";
 import { Agents } from "./fleet/agents.ts";
 import type { GatewayOptions } from "./options.ts";
+import { Catalog } from "./registry/catalog.ts";
 import { ModelRegistry } from "./registry/registry.ts";
 import { Holds } from "./stages/hold.ts";
 import { Meter } from "./stages/meter.ts";
@@ -19,7 +20,7 @@ export interface Gateway {
 /** Builds and starts a gateway. Models that are `warm` begin to load at once. Throws `port_in_use`. */
 export async function startGateway(options: GatewayOptions, log: Logger): Promise<Gateway> {
   const agents = new Agents(options.fleets, { token: options.agentToken, log });
-  const registry = new ModelRegistry(agents, options.models, log);
+  const registry = new ModelRegistry(agents, new Catalog(options.models, options.aliases), log);
   const holds = new Holds(options.hold);
   const relay = new Relay({ keepAlive: true });
   let draining = false;
@@ -37,7 +38,7 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
   });
   const listening = await serve(app, options.listen);
   await agents.start();
-  for (const { spec, warm } of options.models) if (warm) void registry.load(spec.id);
+  for (const model of registry.catalog.all) if (model.warm) void registry.load(model);
   return {
     url: listening.url,
     registry,

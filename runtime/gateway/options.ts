@@ -2,6 +2,7 @@ import type { IdlePolicy } from "../contracts/agent.ts";
 import type { EngineSpec } from "../contracts/engine.ts";
 import type { ModelSpec } from "../contracts/model.ts";
 import type { ListenAddress } from "../lib/serve.ts";
+import type { Aliases } from "./registry/catalog.ts";
 import type { FleetOptions } from "./fleet/agents.ts";
 
 /** A model that the gateway serves, and the engine that runs it. */
@@ -33,6 +34,8 @@ export interface GatewayOptions {
   /** Token that all agents ask for. */
   readonly agentToken: string;
   readonly models: readonly ServedModel[];
+  /** Names that stand for several models, each as often as its weight says. */
+  readonly aliases?: Aliases;
   readonly hold: HoldLimits;
   /** A body above this is refused. */
   readonly maxBodyBytes: number;

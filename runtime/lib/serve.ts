@@ -46,7 +46,7 @@ export const httpLimits: HttpLimits = {
 export interface ServeOptions {
   readonly limits?: Partial<HttpLimits>;
   /** Serves HTTPS, and follows the files. The log says when a new certificate is in use, or is not. */
-  readonly tls?: { readonly files: TlsFiles; readonly log: Logger };
+  readonly tls?: { readonly files: TlsFiles; readonly log: Logger; readonly pollMs?: number };
 }
 
 /** A server that listens. */
@@ -126,7 +126,7 @@ async function createBounded(limits: HttpLimits, tls: ServeOptions["tls"]): Prom
     rejectUnauthorized: needsClientCertificate,
     handshakeTimeout: limits.headersTimeoutMs,
   });
-  return { server: bound(server), follower: followTls(server, tls.files, { current, log: tls.log }) };
+  return { server: bound(server), follower: followTls(server, tls.files, { ...tls, current }) };
 }
 
 async function listen(server: Server, { host, port }: ListenAddress): Promise<void> {

@@ -22,7 +22,14 @@ export interface TlsContext extends SecureContextOptions {
 }
 
 /** How often the files are read again. Far below the hours for which an old certificate is left to overlap. */
-const pollMs = 5_000;
+const defaultPollMs = 5_000;
+
+export interface FollowOptions {
+  /** What the server uses now. */
+  readonly current: TlsContext;
+  readonly log: Logger;
+  readonly pollMs?: number | undefined;
+}
 
 /** Reads the files and checks that they belong together. Throws `invalid_config` that says which does not. */
 export async function readTls(files: TlsFiles): Promise<TlsContext> {
@@ -43,7 +50,7 @@ export async function readTls(files: TlsFiles): Promise<TlsContext> {
  * The contents are compared instead of waiting for events of the file system: Kubernetes changes a secret by renaming a
  * symbolic link two folders up, other tools replace files in place, and network disks have no events.
  */
-export function followTls(server: Server, files: TlsFiles, options: { current: TlsContext; log: Logger }): Disposable {
+export function followTls(server: Server, files: TlsFiles, options: FollowOptions): Disposable {
   let current = options.current;
   let lastProblem: string | undefined;
   let isReading = false;
@@ -66,7 +73,7 @@ export function followTls(server: Server, files: TlsFiles, options: { current: T
     if (isReading) return;
     isReading = true;
     void follow().finally(() => (isReading = false));
-  }, pollMs).unref();
+  }, options.pollMs ?? defaultPollMs).unref();
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 

@@ -129,7 +129,7 @@ async function warmUp(gateway: Gateway, models: readonly ServedModel[], display:
   for (const { spec, warm } of models) {
     if (!warm) continue;
     const started = performance.now();
-    const load = gateway.registry.load(spec.id);
+    const load = gateway.registry.load(gateway.registry.catalog.resolve(spec.id).model);
     const drawing = setInterval(() => {
       if (load.progress !== null) display.show(spec.id, load.progress);
     }, drawIntervalMs);

@@ -265,6 +265,17 @@ describe("faults on the fast path", () => {
     expect(fallbacks).toEqual([]);
   });
 
+  it("asks again for a range that the server took for another", async () => {
+    await using server = await RangeServer.start();
+    server.put("/m.gguf", model);
+    const headers = { "content-range": `bytes 1-${rangeBytes}/${model.length}` };
+    server.fail(2, { kind: "headers", headers }, isRange);
+    await fetchOne(server, { sha256: sha256(model) });
+    expect((await result()).equals(model)).toBe(true);
+    expect(fallbacks).toEqual([]);
+    expect(server.reads).toHaveLength(Math.ceil(model.length / rangeBytes) + 2);
+  });
+
   it("waits as long as Retry-After says", async () => {
     await using server = await RangeServer.start();
     server.put("/m.gguf", model);
@@ -391,6 +402,7 @@ describe("the way around", () => {
     ["an encoding", { kind: "headers", headers: { "content-encoding": "br" } }, "odd_answer"],
     ["no Content-Range", { kind: "headers", headers: { "content-range": "bytes */*" } }, "odd_answer"],
     ["a head without end", { kind: "headers", headers: { "x-long": "x".repeat(20_000) } }, "odd_answer"],
+    ["more than was asked for", { kind: "overrun", extraBytes: 1 }, "odd_answer"],
     ["a redirect, twice", { kind: "status", status: 307, headers: { location: "/m.gguf?moved" } }, "refused"],
   ] as const)("is taken for a server that answers with %s", async (_, fault, reason) => {
     await using server = await RangeServer.start();

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
-import { download } from "../../runtime/agent/downloads/download.ts";
+import { defaultLimits, download } from "../../runtime/agent/downloads/download.ts";
 import { Crc64, crc64TableBytes, crc64Text } from "../../runtime/agent/downloads/direct/crc64.ts";
 import { DirectEngine } from "../../runtime/agent/downloads/direct/engine.ts";
 import { createSource } from "../../runtime/agent/sources/index.ts";
@@ -87,7 +87,7 @@ async function discardAll(url: string, signal: AbortSignal): Promise<void> {
   const { sizeBytes, etag } = file;
   await using engine = new DirectEngine();
   const number = engine.open({ path: "/dev/null", sizeBytes, algorithm: null, onDisk: [] });
-  const rangeBytes = 16 * 2 ** 20;
+  const { rangeBytes } = defaultLimits;
   const starts = Array.from({ length: Math.ceil(sizeBytes / rangeBytes) }, (_, index) => index * rangeBytes).values();
   const worker = async (): Promise<void> => {
     for (const start of starts) {

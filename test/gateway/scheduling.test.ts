@@ -47,6 +47,14 @@ async function cluster(
   };
 }
 
+function deployment({ gateway }: Cluster, id: string) {
+  return gateway.registry.catalog.resolve(id).model;
+}
+
+function stateOf(under: Cluster, id: string): string {
+  return under.gateway.registry.stateOf(deployment(under, id)).state;
+}
+
 async function model(sim: SimAgent, id: string, engine: object = {}): Promise<Omit<ServedModel, "fleet" | "warm">> {
   const source = await simModel(sim.folder, id);
   return {
@@ -88,7 +96,7 @@ test("a model that fell asleep by itself is woken by the next request, where it 
   const where = (await one.beat()).engines.length === 1 ? one : two;
   const pid = (await where.beat()).engines[0]?.pid;
   await expect.poll(async () => (await where.model("m")).cache_state).toBe("SLEEPING");
-  await expect.poll(() => under.gateway.registry.stateOf("m").state).toBe("SLEEPING");
+  await expect.poll(() => stateOf(under, "m")).toBe("SLEEPING");
   expect(await under.ask("m")).toMatchObject({ status: 200 });
   expect((await where.beat()).engines[0]?.pid).toBe(pid);
 });
@@ -111,7 +119,7 @@ test("an agent that dies: requests go to the other replica, and none fails", asy
     const { spec, engine } = small;
     await sim.post("/load_model", { model_id: spec.id, model: spec, engine });
   }
-  await expect.poll(() => under.gateway.registry.replicas("m").length).toBe(2);
+  await expect.poll(() => under.gateway.registry.replicas(deployment(under, "m")).length).toBe(2);
   process.kill((await one.beat()).engines[0]?.pid ?? -1, "SIGKILL");
   const answers = await Promise.all(Array.from({ length: 20 }, () => under.ask("m")));
   expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 20 }, () => 200));

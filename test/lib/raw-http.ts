@@ -2,8 +2,8 @@ import { connect, type Socket } from "node:net";
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from "node:tls";
 
 /** A TCP connection that sends exactly what it is told. */
-export interface RawConnection extends Disposable {
-  readonly socket: Socket;
+export interface RawConnection<Kind extends Socket = Socket> extends Disposable {
+  readonly socket: Kind;
   send(text: string | Buffer): void;
   /** All that came so far. */
   readonly received: string;
@@ -16,15 +16,12 @@ export async function rawConnection(port: number): Promise<RawConnection> {
   return watched(socket, "connect");
 }
 
-export async function rawTlsConnection(
-  port: number,
-  options: ConnectionOptions,
-): Promise<RawConnection & { socket: TLSSocket }> {
+export async function rawTlsConnection(port: number, options: ConnectionOptions): Promise<RawConnection<TLSSocket>> {
   const socket = connectTls({ port, host: "127.0.0.1", servername: "localhost", ...options });
-  return { ...(await watched(socket, "secureConnect")), socket };
+  return watched(socket, "secureConnect");
 }
 
-async function watched(socket: Socket, ready: "connect" | "secureConnect"): Promise<RawConnection> {
+async function watched<Kind extends Socket>(socket: Kind, ready: string): Promise<RawConnection<Kind>> {
   const state = { received: "", isReset: false };
   socket.on("data", (chunk) => (state.received += chunk.toString("latin1")));
   const { promise: closed, resolve } = Promise.withResolvers<{ received: string; isReset: boolean }>();

@@ -17,8 +17,11 @@ export class Width implements Disposable {
   #since = performance.now();
   /** Whether the measurement under way began with this width: connections take a while to come to speed. */
   #steady = false;
+  /** Bytes a millisecond before the last rise. */
   #best = 0;
+  /** The width that was enough before the last rise. */
   #before: number;
+  /** Measurements until more connections are tried again. */
   #rest = 0;
 
   /** Measures every `probeMs`. */
@@ -68,15 +71,18 @@ export class Width implements Disposable {
   #judge(speed: number): void {
     if (this.#rest > 0) {
       this.#rest -= 1;
-      this.#best = speed;
-    } else if (speed > this.#best * worthwhile) {
-      this.#best = speed;
-      this.#before = this.#limit;
-      this.#set(Math.min(this.#most, this.#limit * 2));
-    } else {
+      if (this.#rest === 0) this.#raise(speed);
+    } else if (speed > this.#best * worthwhile) this.#raise(speed);
+    else {
       this.#rest = settledSamples;
       this.#set(this.#before);
     }
+  }
+
+  #raise(speed: number): void {
+    this.#best = speed;
+    this.#before = this.#limit;
+    this.#set(Math.min(this.#most, this.#limit * 2));
   }
 
   #set(limit: number): void {

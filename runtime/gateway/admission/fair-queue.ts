@@ -40,6 +40,8 @@ interface ModelQueue {
   running: number;
   virtualTime: number;
   readonly flows: Map<string, Flow>;
+  /** Where tenants that were served go on, until nothing waits: to have one request waiting at a time wins nothing. */
+  readonly finishTags: Map<string, number>;
   readonly drain: DrainRate;
 }
 
@@ -98,15 +100,18 @@ export class FairQueue {
     if (queue === undefined) return;
     while (queue.flows.size > 0 && queue.running < this.#capacity(model)) {
       const [tenant, flow, waiter] = nextOf(queue);
-      queue.virtualTime = flow.startTag;
+      // Not back: a lower priority may have waited since long.
+      queue.virtualTime = Math.max(queue.virtualTime, flow.startTag);
       flow.startTag += waiter.request.cost / waiter.request.tenant.weight;
+      queue.finishTags.set(tenant, flow.startTag);
       this.#leave(waiter, { tenant, flow, queue });
       queue.running += 1;
       queue.drain.left(performance.now());
       waiter.start();
     }
-    if (queue.flows.size === 0) queue.virtualTime = 0;
-    if (queue.running === 0 && queue.flows.size === 0) this.#models.delete(model);
+    if (queue.flows.size > 0) return;
+    queue.virtualTime = 0;
+    queue.finishTags.clear();
   }
 
   async #wait(request: PlaceRequest, queue: ModelQueue): Promise<Disposable> {
@@ -155,7 +160,8 @@ export class FairQueue {
     const { tenant, bytes } = waiter.request;
     let flow = queue.flows.get(tenant.id);
     if (flow === undefined) {
-      flow = { waiters: new Set(), startTag: queue.virtualTime };
+      const startTag = Math.max(queue.virtualTime, queue.finishTags.get(tenant.id) ?? 0);
+      flow = { waiters: new Set(), startTag };
       queue.flows.set(tenant.id, flow);
     }
     flow.waiters.add(waiter);
@@ -187,7 +193,10 @@ export class FairQueue {
       throw this.#refusal("queue_full", message, { queue, tenant: tenant.id });
     }
     if (this.#total.requests >= limits.maxRequests || this.#total.bytes + bytes > limits.maxBytes) {
-      throw this.#refusal("overloaded", "The gateway has too much waiting; try again later.", { queue, tenant: tenant.id });
+      throw this.#refusal("overloaded", "The gateway has too much waiting; try again later.", {
+        queue,
+        tenant: tenant.id,
+      });
     }
   }
 
@@ -211,7 +220,7 @@ export class FairQueue {
   #queueOf(model: string): ModelQueue {
     const known = this.#models.get(model);
     if (known !== undefined) return known;
-    const queue = { running: 0, virtualTime: 0, flows: new Map(), drain: new DrainRate() };
+    const queue = { running: 0, virtualTime: 0, flows: new Map(), finishTags: new Map(), drain: new DrainRate() };
     this.#models.set(model, queue);
     return queue;
   }

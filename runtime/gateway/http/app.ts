@@ -2,7 +2,8 @@ import { Hono } from "hono";
 import { PenstockError } from "../../contracts/errors.ts";
 import { notFound, onError, requireBearer } from "../../lib/http.ts";
 import type { NodeEnv } from "../../lib/serve.ts";
-import { modelNames, type ModelRegistry } from "../registry/registry.ts";
+import { modelNames, type Deployment } from "../registry/catalog.ts";
+import type { ModelRegistry } from "../registry/registry.ts";
 import { endpoints, type Endpoint } from "../stages/admit.ts";
 import { generate, type GenerateOptions } from "./generate.ts";
 
@@ -39,10 +40,12 @@ export function gatewayApp(options: GatewayAppOptions): Hono<NodeEnv> {
       throw new PenstockError("method_not_allowed", `${c.req.method} ${endpoint} does not exist; send a POST.`);
     });
   }
-  app.get("/v1/models", (c) => c.json({ object: "list", data: registry.models.flatMap((m) => listing(m, registry)) }));
+  app.get("/v1/models", (c) =>
+    c.json({ object: "list", data: registry.catalog.all.flatMap((m) => listing(m, registry)) }),
+  );
   app.get("/v1/models/:id{.+}", (c) => {
     const name = c.req.param("id");
-    const found = listing(registry.resolve(name), registry).find(({ id }) => id === name);
+    const found = listing(registry.catalog.resolve(name).model, registry).find(({ id }) => id === name);
     return c.json(found);
   });
   app.get("/stats", (c) => c.json({ pid: process.pid, agents: registry.agents, held: holds.waiting }));
@@ -53,8 +56,8 @@ export function gatewayApp(options: GatewayAppOptions): Hono<NodeEnv> {
 }
 
 /** A model and its adapters as `/v1/models` lists them; `penstock` says where the weights are. */
-function listing(served: Parameters<typeof modelNames>[0], registry: ModelRegistry) {
-  const { state, tier } = registry.stateOf(served.spec.id);
+function listing(served: Deployment, registry: ModelRegistry) {
+  const { state, tier } = registry.stateOf(served);
   return modelNames(served).map((id) => ({
     id,
     object: "model",

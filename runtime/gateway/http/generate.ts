@@ -35,9 +35,8 @@ export async function generate(c: Context<NodeEnv>, endpoint: Endpoint, options:
   try {
     const body = await readBody(incoming, options.maxBodyBytes);
     const call = admit(endpoint, body);
-    const served = options.registry.resolve(call.model);
+    const { model: served, adapter } = options.registry.catalog.resolve(call.model);
     model = served.spec.id;
-    const [, adapter] = call.model.split(":", 2);
     const exchange = { id, incoming, outgoing, path: endpoint, body, model: served, adapter, streams: call.streams };
     const result = await forward({ ...exchange, signal: left.signal }, options);
     status = result.outcome === "complete" ? String(result.status) : result.outcome;

@@ -1,10 +1,12 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { ModelReport } from "../../contracts/agent.ts";
-import { PenstockError } from "../../contracts/errors.ts";
+import { toPenstockError } from "../../contracts/errors.ts";
 import type { ModelState, Tier } from "../../contracts/model.ts";
 import type { Logger } from "../../lib/log.ts";
 import type { Agents, AgentView, KnownAgent } from "../fleet/agents.ts";
 import type { ServedModel } from "../options.ts";
 import { Scheduler, type Load } from "../scheduling/scheduler.ts";
+import { deploymentFor, type Aliases, type Catalog, type Deployment } from "./catalog.ts";
 
 /** Where a request can be sent: an engine behind its agent. */
 export interface Replica {
@@ -14,54 +16,43 @@ export interface Replica {
   readonly report: ModelReport;
 }
 
-/** Models by name, and where each of them is. What agents say is the only truth about a model's state. */
+/** Between two tries to take down a version that was replaced: its last requests may take minutes. */
+const retirePauseMs = 2_000;
+const retireTries = 450;
+
+/** Where each model is. What agents say is the only truth about a model's state. */
 export class ModelRegistry {
+  readonly catalog: Catalog;
   readonly #agents: Agents;
-  readonly #models: ReadonlyMap<string, ServedModel>;
   readonly #scheduler: Scheduler;
+  readonly #log: Logger;
+  readonly #stopping = new AbortController();
   /** Reports that a refusal has overtaken: those of these heartbeats count no more. */
   readonly #distrusted = new WeakSet<ModelReport>();
 
-  constructor(agents: Agents, models: readonly ServedModel[], log: Logger) {
+  constructor(agents: Agents, catalog: Catalog, log: Logger) {
+    this.catalog = catalog;
     this.#agents = agents;
-    this.#models = new Map(models.map((served) => [served.spec.id, served]));
-    this.#scheduler = new Scheduler(agents, { models: this.#models, log });
+    this.#log = log;
+    this.#scheduler = new Scheduler(agents, { catalog, log });
   }
 
   get agents(): readonly AgentView[] {
     return this.#agents.views;
   }
 
-  get models(): readonly ServedModel[] {
-    return [...this.#models.values()];
-  }
-
-  /** The model that a request names: `id`, or `id:adapter`. Throws `model_not_found` with the names that there are. */
-  resolve(name: string): ServedModel {
-    const [id = "", adapter] = name.split(":", 2);
-    const served = this.#models.get(id);
-    const found = served !== undefined && (adapter === undefined || hasAdapter(served, adapter));
-    if (found) return served;
-    const names = this.models.flatMap(modelNames);
-    throw new PenstockError(
-      "model_not_found",
-      `There is no model \`${name}\` here. ${names.length === 0 ? "None is served." : `There is ${names.join(", ")}.`}`,
-      { param: "model" },
-    );
-  }
-
   /** The best state and tier that a model has on any agent; REMOTE until an agent says otherwise. */
-  stateOf(id: string): { readonly state: ModelState; readonly tier: Tier } {
-    const reports = this.#reports(id).map(({ report }) => report);
+  stateOf(model: Deployment): { readonly state: ModelState; readonly tier: Tier } {
+    const reports = this.#reports(model).map(({ report }) => report);
     const best = reports.toSorted((a, b) => closeness(b) - closeness(a))[0];
     if (best !== undefined) return { state: best.cache_state, tier: best.cache_level };
-    const onDisk = this.#agentsOf(id).some(({ cached }) => cached.has(id));
+    const onDisk = this.#agentsOf(model).some(({ cached }) => cached.has(model.name));
     return { state: "UNLOADED", tier: onDisk ? "NVME_CACHED" : "REMOTE" };
   }
 
   /** Replicas that can take a request now. */
-  replicas(id: string): Replica[] {
-    return this.#reports(id).flatMap(({ agent, report }) =>
+  replicas(model: Deployment): Replica[] {
+    return this.#reports(model).flatMap(({ agent, report }) =>
       report.cache_state === "READY" &&
       agent.last?.state !== "DRAINING" &&
       agent.breaker.isClosed &&
@@ -83,25 +74,62 @@ export class ModelRegistry {
   }
 
   /** Brings a model to READY somewhere. One load per model, however many ask. */
-  load(id: string): Load {
-    const served = this.#models.get(id);
-    if (served === undefined) throw new PenstockError("model_not_found", `There is no model \`${id}\` here.`);
-    return this.#scheduler.load(served);
+  load(model: Deployment): Load {
+    return this.#scheduler.load(model);
+  }
+
+  /**
+   * Takes a new configuration without a failed request: a model whose bytes or engine changed is warmed beside the old
+   * version, which goes on serving until then; what is configured no more is taken down when its last request has ended.
+   * Throws why a new version could not be loaded; the old one then stays.
+   */
+  async reload(models: readonly ServedModel[], aliases: Aliases): Promise<void> {
+    const before = new Map(this.catalog.all.map((model) => [model.spec.id, model]));
+    const fresh = models.map((served) => deploymentFor(served, before.get(served.spec.id)));
+    for (const model of fresh) {
+      const old = before.get(model.spec.id);
+      if (old !== undefined && old.name !== model.name && this.replicas(old).length > 0) await this.load(model).done;
+      this.catalog.set(model);
+      if (old !== undefined && old.name !== model.name) void this.#retire(old);
+    }
+    this.catalog.aliases = aliases;
+    for (const [id, old] of before) {
+      if (fresh.some(({ spec }) => spec.id === id)) continue;
+      this.catalog.delete(id);
+      void this.#retire(old);
+    }
   }
 
   /** Ends loads under way. */
   stop(): void {
+    this.#stopping.abort();
     this.#scheduler.stop();
   }
 
-  #agentsOf(id: string): readonly KnownAgent[] {
-    const fleet = this.#models.get(id)?.fleet;
+  async #retire(old: Deployment): Promise<void> {
+    const { signal } = this.#stopping;
+    for (let attempt = 0; attempt < retireTries && !signal.aborted; attempt += 1) {
+      const loaded = this.#reports(old).filter(
+        ({ report }) => report.cache_level !== "NVME_CACHED" && report.cache_level !== "REMOTE",
+      );
+      if (loaded.length === 0) return;
+      for (const { agent } of loaded) {
+        await agent.client.unload(old.name, "NVME_CACHED", signal).catch((thrown: unknown) => {
+          this.#log.debug({ model: old.name, reason: toPenstockError(thrown).message }, "old version is still in use");
+        });
+        await this.#agents.beat(agent);
+      }
+      await delay(retirePauseMs, undefined, { signal, ref: false }).catch(() => undefined);
+    }
+  }
+
+  #agentsOf({ fleet }: Deployment): readonly KnownAgent[] {
     return this.#agents.all.filter((agent) => agent.reachable && agent.fleet === fleet);
   }
 
-  #reports(id: string): { readonly agent: KnownAgent; readonly report: ModelReport }[] {
-    return this.#agentsOf(id).flatMap((agent) => {
-      const report = agent.last?.models.find(({ model_id }) => model_id === id);
+  #reports(model: Deployment): { readonly agent: KnownAgent; readonly report: ModelReport }[] {
+    return this.#agentsOf(model).flatMap((agent) => {
+      const report = agent.last?.models.find(({ model_id }) => model_id === model.name);
       return report === undefined ? [] : [{ agent, report }];
     });
   }
@@ -112,13 +140,4 @@ function closeness({ cache_state, cache_level, progress }: ModelReport): number 
   if (cache_state === "READY") return 10;
   if (progress !== null) return 5;
   return ["REMOTE", "NVME_CACHED", "DRAM_CACHED", "GPU_RESIDENT"].indexOf(cache_level);
-}
-
-/** Every name that clients may use for a model: its id, and `id:adapter` for each adapter. */
-export function modelNames({ spec }: ServedModel): string[] {
-  return [spec.id, ...spec.adapters.map(({ name }) => `${spec.id}:${name}`)];
-}
-
-function hasAdapter(served: ServedModel, adapter: string): boolean {
-  return served.spec.adapters.some(({ name }) => name === adapter);
 }

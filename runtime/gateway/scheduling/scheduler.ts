@@ -3,7 +3,7 @@ import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
 import { engineOf } from "../../engines/index.ts";
 import type { Logger } from "../../lib/log.ts";
 import type { Agents, KnownAgent } from "../fleet/agents.ts";
-import type { ServedModel } from "../options.ts";
+import type { Catalog, Deployment } from "../registry/catalog.ts";
 import { place, type AgentSnapshot, type Placement, type Residency } from "./place.ts";
 
 /** A load under way. */
@@ -16,7 +16,7 @@ export interface Load {
 
 /** What a scheduler needs to know of the models. */
 export interface SchedulerOptions {
-  readonly models: ReadonlyMap<string, ServedModel>;
+  readonly catalog: Catalog;
   readonly log: Logger;
 }
 
@@ -53,8 +53,8 @@ export class Scheduler {
   }
 
   /** Starts a load, or joins the one under way. Its `done` rejects with the reason why no agent could take the model. */
-  load(served: ServedModel): Load {
-    const { id } = served.spec;
+  load(served: Deployment): Load {
+    const { name: id } = served;
     const known = this.#loads.get(id);
     if (known !== undefined) return known;
     const load: { done: Promise<void>; progress: LoadProgress | null; estimateSeconds: number | null } = {
@@ -75,14 +75,14 @@ export class Scheduler {
   }
 
   async #bringUp(
-    served: ServedModel,
+    served: Deployment,
     load: { progress: LoadProgress | null; estimateSeconds: number | null },
   ): Promise<void> {
     const except = new Set<string>();
     for (let attempt = 1; ; attempt += 1) {
       const { agent, placement } = this.#choose(served, except);
       load.estimateSeconds = placement.secondsToReady;
-      this.#options.log.info({ model: served.spec.id, agent: agent.url, why: placement.why }, "loading model");
+      this.#options.log.info({ model: served.name, agent: agent.url, why: placement.why }, "loading model");
       try {
         await this.#makeRoom(agent, placement);
         await agent.client.load(requestOf(served), {
@@ -94,7 +94,7 @@ export class Scheduler {
       } catch (thrown) {
         const error = toPenstockError(thrown);
         if (!elsewhere.has(error.code) || attempt === maxAttempts) throw error;
-        this.#options.log.warn({ model: served.spec.id, agent: agent.url, reason: error.message }, "agent refused");
+        this.#options.log.warn({ model: served.name, agent: agent.url, reason: error.message }, "agent refused");
         except.add(agent.url);
         // The last word is an agent's own reason, which says more than that none is left.
         if (this.#agentsFor(served).every(({ url }) => except.has(url))) throw error;
@@ -102,8 +102,8 @@ export class Scheduler {
     }
   }
 
-  #choose(served: ServedModel, except: ReadonlySet<string>): { agent: KnownAgent; placement: Placement } {
-    const { spec, engine } = served;
+  #choose(served: Deployment, except: ReadonlySet<string>): { agent: KnownAgent; placement: Placement } {
+    const { name, engine } = served;
     const described = engineOf(engine);
     const agents = this.#agentsFor(served);
     const snapshots = agents.flatMap(({ url, last, cached }): AgentSnapshot[] =>
@@ -112,9 +112,9 @@ export class Scheduler {
     if (snapshots.length === 0) {
       throw new PenstockError("no_replica", "No agent can be reached; try again later.", { retryAfterSeconds: 5 });
     }
-    const sizes = snapshots.flatMap(({ cached }) => cached.get(spec.id) ?? []);
+    const sizes = snapshots.flatMap(({ cached }) => cached.get(name) ?? []);
     const wanted = {
-      id: spec.id,
+      id: name,
       need: described.gpus(engine, Math.max(0, ...sizes)),
       cpu: described.capabilities.cpu,
       except,
@@ -122,12 +122,12 @@ export class Scheduler {
     const { placement, refusal } = place(wanted, snapshots, this.#residency());
     const agent = agents.find(({ url }) => url === placement?.agentUrl);
     if (placement !== null && agent !== undefined) return { agent, placement };
-    throw new PenstockError("no_replica", `${spec.id} cannot be loaded now: ${refusal}.`, {
+    throw new PenstockError("no_replica", `${served.spec.id} cannot be loaded now: ${refusal}.`, {
       retryAfterSeconds: minIdleSeconds,
     });
   }
 
-  #agentsFor({ fleet }: ServedModel): KnownAgent[] {
+  #agentsFor({ fleet }: Deployment): KnownAgent[] {
     return this.#agents.all.filter((agent) => agent.reachable && agent.fleet === fleet);
   }
 
@@ -140,12 +140,12 @@ export class Scheduler {
   }
 
   #residency(): Residency {
-    const { models } = this.#options;
+    const { all } = this.#options.catalog;
     return {
       minIdleSeconds,
-      pinned: new Set([...models.values()].filter(({ pinned }) => pinned === true).map(({ spec }) => spec.id)),
+      pinned: new Set(all.filter(({ pinned }) => pinned === true).map(({ name }) => name)),
       asleepBytes: (modelId) => {
-        const served = models.get(modelId);
+        const served = all.find(({ name }) => name === modelId);
         // A model of another gateway: nothing is known of how it sleeps.
         if (served === undefined) return null;
         const described = engineOf(served.engine);
@@ -156,10 +156,10 @@ export class Scheduler {
   }
 }
 
-function requestOf({ spec, engine, idle, pinned }: ServedModel) {
+function requestOf({ name, spec, engine, idle, pinned }: Deployment) {
   return {
-    model_id: spec.id,
-    model: spec,
+    model_id: name,
+    model: { ...spec, id: name },
     engine,
     stream: true,
     ...(idle === undefined ? {} : { idle }),

@@ -34,7 +34,7 @@ export async function forward(exchange: Exchange, options: ForwardOptions): Prom
     if (notTaken.has(code)) return true;
     // Once, and elsewhere: a request that kills every engine it meets must not meet them all.
     if (code === "engine_died") killed += 1;
-    const others = registry.replicas(exchange.model.spec.id).some(({ agentUrl }) => !tried.has(agentUrl));
+    const others = registry.replicas(exchange.model).some(({ agentUrl }) => !tried.has(agentUrl));
     return code === "engine_died" && killed === 1 && others;
   };
   for (let attempt = 1; ; attempt += 1) {
@@ -58,14 +58,14 @@ async function replicaFor(
   { registry, holds }: ForwardOptions,
   tried: ReadonlySet<string>,
 ): Promise<Replica> {
-  const { id } = exchange.model.spec;
-  const ready = registry.replicas(id);
+  const { model } = exchange;
+  const ready = registry.replicas(model);
   const found = leastLoaded(ready.filter(({ agentUrl }) => !tried.has(agentUrl))) ?? leastLoaded(ready);
   if (found !== undefined) return found;
-  await holds.hold(exchange, registry.load(id));
-  const loaded = leastLoaded(registry.replicas(id));
+  await holds.hold(exchange, registry.load(model));
+  const loaded = leastLoaded(registry.replicas(model));
   if (loaded !== undefined) return loaded;
-  throw new PenstockError("model_not_ready", `${id} stopped as soon as it was ready; try again.`, {
+  throw new PenstockError("model_not_ready", `${model.spec.id} stopped as soon as it was ready; try again.`, {
     retryAfterSeconds: 1,
   });
 }

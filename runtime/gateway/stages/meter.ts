@@ -49,9 +49,9 @@ export class Meter {
         labelNames: ["model", "state"],
       },
       () =>
-        models.models.flatMap(({ spec: { id } }) => {
-          const { state } = models.stateOf(id);
-          return modelStates.map((each) => [{ model: id, state: each }, each === state ? 1 : 0] as const);
+        models.catalog.all.flatMap((model) => {
+          const { state } = models.stateOf(model);
+          return modelStates.map((each) => [{ model: model.spec.id, state: each }, each === state ? 1 : 0] as const);
         }),
     );
   }

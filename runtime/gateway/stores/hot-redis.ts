@@ -25,7 +25,7 @@ export interface RedisOptions {
   readonly timeoutMs?: number;
 }
 
-const defaultTimeoutMs = 250;
+const defaultTimeoutMs = 100;
 const connectTimeoutMs = 2_000;
 const maxReconnectMs = 1_000;
 

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { array, assert, asyncProperty, constantFrom, integer, record } from "fast-check";
+import * as fc from "fast-check";
 import { expect, it } from "vitest";
 import type { Charge, HotStore, Meter, Reservation } from "../../../runtime/gateway/stores/hot.ts";
 import { maxValueBytes } from "../../../runtime/gateway/stores/hot.ts";
@@ -160,15 +160,15 @@ export function hotContract(store: () => HotStore, { propertyRuns }: { propertyR
   });
 
   it("never lets more be spent than the limit and what settlements report above their reservations", async () => {
-    const request = record({
-      reserved: integer({ min: 0, max: 60 }),
-      used: integer({ min: 0, max: 90 }),
-      ending: constantFrom("settle", "refund", "stay", "twice"),
-      startAfter: integer({ min: 0, max: 3 }),
-      endAfter: integer({ min: 0, max: 3 }),
+    const request = fc.record({
+      reserved: fc.integer({ min: 0, max: 60 }),
+      used: fc.integer({ min: 0, max: 90 }),
+      ending: fc.constantFrom("settle", "refund", "stay", "twice"),
+      startAfter: fc.integer({ min: 0, max: 3 }),
+      endAfter: fc.integer({ min: 0, max: 3 }),
     });
-    await assert(
-      asyncProperty(array(request, { maxLength: 25 }), async (requests) => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(request, { maxLength: 25 }), async (requests) => {
         const limit = 100;
         const account = randomUUID();
         const turns = async (count: number) => {

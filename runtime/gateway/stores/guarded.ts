@@ -1,0 +1,204 @@
+import { PenstockError } from "../../contracts/errors.ts";
+import type { HotStore, LeaseAnswer, Reservation, ReserveAnswer } from "./hot.ts";
+import { MemoryHotStore } from "./hot-memory.ts";
+
+/** What happens while the shared store cannot be reached. */
+export interface GuardOptions {
+  /**
+   * `local`: this gateway alone keeps the limits, from what it last saw of them, so that n gateways may allow n times as
+   * much; `deny`: requests are refused with `overloaded`.
+   */
+  readonly onStoreFailure: "local" | "deny";
+  readonly onChange: (state: GuardState, error: unknown) => void;
+  /** How often a lost store is tried. */
+  readonly probeIntervalMs?: number;
+}
+
+/** `shared` while the shared store is asked, `lost` while it is only probed. */
+export type GuardState = "shared" | "lost";
+
+/** So many failures in a row, and the store is not asked any more. */
+const maxFailures = 3;
+const defaultProbeIntervalMs = 500;
+/** Settlements that wait for the store to come back. */
+const maxOwed = 50_000;
+/** Sent at once when it is back. */
+const owedBatch = 100;
+
+interface Owed {
+  readonly reservation: Reservation;
+  readonly amounts: readonly number[];
+}
+
+/**
+ * A shared hot store behind a circuit breaker: after a few failures or time-outs it is left alone and probed in the
+ * background, so that a slow store does not slow each request. What was settled meanwhile is told to it when it is back.
+ */
+export class GuardedHotStore implements HotStore {
+  readonly #shared: HotStore;
+  readonly #local = new MemoryHotStore();
+  readonly #options: GuardOptions;
+  /** Reservations that were made here, because the shared store failed. */
+  readonly #here = new Set<string>();
+  #owed: Owed[] = [];
+  #paying: Promise<void> | undefined;
+  #failures = 0;
+  #dropped = 0;
+  #fallbacks = 0;
+  #probe: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(shared: HotStore, options: GuardOptions) {
+    this.#shared = shared;
+    this.#options = options;
+  }
+
+  get state(): GuardState {
+    return this.#probe === undefined ? "shared" : "lost";
+  }
+
+  /** For metrics: operations that this gateway did alone, settlements that wait, and those that were dropped. */
+  get counts(): { readonly fallbacks: number; readonly owed: number; readonly dropped: number } {
+    return { fallbacks: this.#fallbacks, owed: this.#owed.length, dropped: this.#dropped };
+  }
+
+  async reserve(reservation: Reservation, ttlMs: number): Promise<ReserveAnswer> {
+    const { account, charges, id } = reservation;
+    const answer = await this.#ask((store) => store.reserve(reservation, ttlMs));
+    if (answer !== undefined) {
+      this.#local.learn(account, charges, answer.readings);
+      return answer;
+    }
+    if (this.#options.onStoreFailure === "deny") {
+      // It may have been made all the same, by a store that only answers late.
+      this.#owe({ reservation, amounts: [] });
+      throw new PenstockError("overloaded", "Limits cannot be checked at the moment; try again later.", {
+        retryAfterSeconds: 1,
+      });
+    }
+    const local = await this.#local.reserve(reservation, ttlMs);
+    if (local.granted) this.#here.add(id);
+    else this.#owe({ reservation, amounts: [] });
+    return local;
+  }
+
+  async settle(reservation: Reservation, amounts: readonly number[]): Promise<void> {
+    if (this.#here.delete(reservation.id)) {
+      await this.#local.settle(reservation, amounts);
+      this.#owe({ reservation, amounts });
+      return;
+    }
+    const done = await this.#ask((store) => store.settle(reservation, amounts).then(() => true));
+    if (done === undefined) this.#owe({ reservation, amounts });
+  }
+
+  async renew(reservations: readonly Pick<Reservation, "account" | "id">[], ttlMs: number): Promise<void> {
+    const here = reservations.filter(({ id }) => this.#here.has(id));
+    const there = reservations.filter(({ id }) => !this.#here.has(id));
+    await this.#local.renew(here, ttlMs);
+    if (there.length > 0) await this.#ask((store) => store.renew(there, ttlMs));
+  }
+
+  async acquire(key: string, holder: string, ttlMs: number): Promise<LeaseAnswer> {
+    const answer = await this.#ask((store) => store.acquire(key, holder, ttlMs));
+    return answer ?? (await this.#local.acquire(key, holder, ttlMs));
+  }
+
+  async release(key: string, holder: string): Promise<void> {
+    await this.#local.release(key, holder);
+    await this.#ask((store) => store.release(key, holder));
+  }
+
+  /** Nothing while the store is lost. */
+  async get(key: string): Promise<Buffer | undefined> {
+    return await this.#ask((store) => store.get(key));
+  }
+
+  async set(key: string, value: Uint8Array, ttlMs: number): Promise<boolean> {
+    return (await this.#ask((store) => store.set(key, value, ttlMs))) ?? false;
+  }
+
+  async delete(key: string): Promise<void> {
+    await this.#ask((store) => store.delete(key));
+  }
+
+  /** Throws what the store threw: a change of configuration that nobody hears of has not happened. */
+  async bump(key: string): Promise<number> {
+    return await this.#shared.bump(key);
+  }
+
+  async version(key: string): Promise<number> {
+    return await this.#shared.version(key);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    const wasLost = this.#probe !== undefined;
+    clearInterval(this.#probe);
+    this.#probe = undefined;
+    if (!wasLost) await this.#payOwed().catch(() => undefined);
+    await this.#shared[Symbol.asyncDispose]();
+  }
+
+  /** What the shared store says; undefined when it fails, or is known to. */
+  async #ask<T>(work: (store: HotStore) => Promise<T>): Promise<T | undefined> {
+    if (this.#probe !== undefined) {
+      this.#fallbacks += 1;
+      return undefined;
+    }
+    try {
+      const answer = await work(this.#shared);
+      this.#failures = 0;
+      if (this.#owed.length > 0) void this.#payOwed().catch(() => undefined);
+      return answer;
+    } catch (error) {
+      this.#fallbacks += 1;
+      this.#failures += 1;
+      if (this.#failures >= maxFailures) this.#lose(error);
+      return undefined;
+    }
+  }
+
+  #lose(error: unknown): void {
+    if (this.#probe !== undefined || this.#closed) return;
+    let probing = false;
+    const probe = setInterval(() => {
+      if (probing) return;
+      probing = true;
+      void this.#return().finally(() => (probing = false));
+    }, this.#options.probeIntervalMs ?? defaultProbeIntervalMs).unref();
+    this.#probe = probe;
+    this.#options.onChange("lost", error);
+  }
+
+  async #return(): Promise<void> {
+    try {
+      await this.#shared.version("probe");
+      await this.#payOwed();
+    } catch {
+      return;
+    }
+    clearInterval(this.#probe);
+    this.#probe = undefined;
+    this.#failures = 0;
+    if (!this.#closed) this.#options.onChange("shared", undefined);
+  }
+
+  #owe(owed: Owed): void {
+    if (this.#owed.length < maxOwed) this.#owed.push(owed);
+    else this.#dropped += 1;
+  }
+
+  async #payOwed(): Promise<void> {
+    this.#paying ??= this.#pay().finally(() => (this.#paying = undefined));
+    await this.#paying;
+  }
+
+  async #pay(): Promise<void> {
+    while (this.#owed.length > 0) {
+      const batch = this.#owed.slice(0, owedBatch);
+      await Promise.all(batch.map(({ reservation, amounts }) => this.#shared.settle(reservation, amounts)));
+      this.#owed.splice(0, batch.length);
+    }
+  }
+}
