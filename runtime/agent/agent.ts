@@ -176,7 +176,7 @@ function lifecycleOf(
 function weightsOf(cache: ModelCache): Weights {
   return {
     ensure: (spec, wanted) => cache.ensure(spec, wanted),
-    has: (spec) => cache.list().some(({ modelIds }) => modelIds.includes(spec.id)),
+    has: (spec) => cache.has(spec),
     remove: (spec) => cache.remove(spec),
     setPinned: (spec, pinned) => (pinned ? cache.pin(spec) : cache.unpin(spec)),
   };

@@ -1,5 +1,9 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Principal } from "../contracts/tenant.ts";
+import type { EndpointPath } from "./api/endpoints.ts";
+import type { Account } from "./metering/metering.ts";
 import type { Deployment } from "./registry/catalog.ts";
+import type { ReadRequest } from "./stages/read.ts";
 
 /** One request on its way through the stages. */
 export interface Exchange {
@@ -8,14 +12,14 @@ export interface Exchange {
   readonly incoming: IncomingMessage;
   readonly outgoing: ServerResponse;
   /** The engine's path, such as `/v1/chat/completions`. */
-  readonly path: string;
-  /** The bytes as they came: they are parsed once, for checks, and relayed unchanged. */
-  readonly body: Buffer;
+  readonly path: EndpointPath;
+  readonly principal: Principal;
+  readonly request: ReadRequest;
   readonly model: Deployment;
   /** The adapter that the request names as `model:adapter`. */
   readonly adapter: string | undefined;
-  /** Whether the client asked for server-sent events. */
-  readonly streams: boolean;
+  /** What the request cost, as the relay sees it. */
+  readonly account: Account;
   /** Aborted when the client leaves. */
   readonly signal: AbortSignal;
 }

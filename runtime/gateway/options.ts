@@ -1,4 +1,12 @@
 import type { IdlePolicy } from "../contracts/agent.ts";
+import type { Tenant } from "../contracts/tenant.ts";
+import type { TlsFiles } from "../lib/tls.ts";
+import type { QueueLimits } from "./admission/fair-queue.ts";
+import type { ProxyTrust } from "./identity/client-address.ts";
+import type { Issuer } from "./identity/issuer.ts";
+import type { ModelPrice } from "./metering/prices.ts";
+import type { PolicyName } from "./routing/index.ts";
+import type { HotStoreOptions, RecordStoreOptions } from "./stores/index.ts";
 import type { EngineSpec } from "../contracts/engine.ts";
 import type { ModelSpec } from "../contracts/model.ts";
 import type { ListenAddress } from "../lib/serve.ts";
@@ -29,7 +37,32 @@ export interface HoldLimits {
 /** What a gateway is made of. */
 export interface GatewayOptions {
   readonly listen: ListenAddress;
-  readonly apiKey: string;
+  /** Serves HTTPS, and follows the files when they are renewed. */
+  readonly tls?: TlsFiles;
+  /** A key that may do everything, for a single machine and to create the first keys; null for none. */
+  readonly apiKey: string | null;
+  /** Tenants that exist whatever the record store says. */
+  readonly tenants?: readonly Tenant[];
+  /** Who may issue tokens. */
+  readonly issuers?: readonly Issuer[];
+  /** Addresses that may use this gateway at all; absent for any. */
+  readonly allowedAddresses?: readonly string[];
+  /** Proxies of ours in front, and the header in which they tell the client's address. */
+  readonly proxies?: { readonly trusted: readonly string[]; readonly header: ProxyTrust["header"] };
+  /** Where state is kept. Absent: in this process, and lost with it. */
+  readonly stores?: { readonly hot: HotStoreOptions; readonly record: RecordStoreOptions };
+  /** Requests of a model that run at once on each of its replicas; absent for no bound. */
+  readonly maxRunningPerReplica?: number;
+  readonly queue?: Partial<QueueLimits>;
+  /** Tokens that an answer without a bound of its own is taken to have when limits are reserved. */
+  readonly defaultMaxTokens?: number;
+  readonly routing?: PolicyName;
+  /** By model, or by `model:adapter`. */
+  readonly prices?: Readonly<Record<string, ModelPrice>>;
+  /** Usage as JSON lines. */
+  readonly usageFile?: string;
+  /** Hosts that images and files of a request may be fetched from by the engine. */
+  readonly allowedHosts?: readonly string[];
   readonly fleets: readonly FleetOptions[];
   /** Token that all agents ask for. */
   readonly agentToken: string;

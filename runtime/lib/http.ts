@@ -6,14 +6,18 @@ import { PenstockError, toPenstockError } from "../contracts/errors.ts";
 import type { Logger } from "./log.ts";
 import type { NodeEnv } from "./serve.ts";
 
-/** Any thrown thing as OpenAI's JSON answer; what is not in the table is logged with its stack. */
-export function errorResponse(thrown: unknown, log: Logger): Response {
+/** Any thrown thing as OpenAI's JSON answer, or as `bodyOf` has it; what is not in the table is logged with its stack. */
+export function errorResponse(
+  thrown: unknown,
+  log: Logger,
+  bodyOf: (error: PenstockError) => object = (error) => error.toBody(),
+): Response {
   const error = thrown instanceof HTTPException ? fromHttpException(thrown) : toPenstockError(thrown);
   if (error.code === "internal_error") log.error({ err: error.cause }, "unexpected error");
   else log.debug({ err: error }, "request refused");
   const headers = new Headers({ "content-type": "application/json" });
   if (error.retryAfterSeconds !== undefined) headers.set("retry-after", String(Math.ceil(error.retryAfterSeconds)));
-  return new Response(JSON.stringify(error.toBody()), { status: error.kind.status, headers });
+  return new Response(JSON.stringify(bodyOf(error)), { status: error.kind.status, headers });
 }
 
 function fromHttpException(error: HTTPException): PenstockError {

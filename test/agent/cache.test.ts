@@ -1,3 +1,4 @@
+import { safetensors } from "../support/safetensors-bytes.ts";
 import { mkdir, mkdtemp, open, readdir, readFile, rm, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -363,6 +364,7 @@ describe("what a model consists of", () => {
 
   it("is safetensors with what belongs to them, and no weights in other formats", async () => {
     put("config.json", "tokenizer.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx", ".gitattributes");
+    server.put("/org/repo/model.safetensors", safetensors({ "model.norm.weight": { shape: [8] } }));
     const { directory: files, entryPath } = await (await openCache()).ensure(hub("", "safetensors"));
     expect(entryPath).toBe(files);
     expect((await readdir(files)).toSorted()).toEqual(["config.json", "model.safetensors", "tokenizer.json"]);

@@ -40,6 +40,9 @@ const { values } = parseArgs({
 
 const run = promisify(execFile);
 
+// Debian has nginx where only root's PATH looks.
+process.env["PATH"] = `${process.env["PATH"] ?? ""}:/usr/sbin`;
+
 /** One run of one client. */
 interface Sample {
   readonly seconds: number;
@@ -131,7 +134,6 @@ async function makeFile(path: string, sizeBytes: number): Promise<Record<Algorit
   const md5 = createHash("md5");
   let crc = 0n;
   await using handle = await open(path, "w");
-  crypto.getRandomValues(new Uint32Array(16)).forEach((word, index) => chunk.set([word], index));
   for (let index = 0; index < chunkBytes; index += 65_536) {
     chunk.set(crypto.getRandomValues(new Uint8Array(65_536)), index);
   }

@@ -26,7 +26,7 @@ async function setUp({ fields = {}, keys = {} }: Setup = {}) {
   const issuers = [server, second].map(({ url }) =>
     issuer.parse({ issuer: url, audience: "penstock", tenant: { claim: "tenant" }, ...fields }),
   );
-  const tokens = new Tokens({ issuers, tenants: records.tenants, log, keys });
+  const tokens = new Tokens({ issuers, records, log, keys });
   const identity = new Identity({ authenticators: [tokens], allowedAddresses: null });
   return {
     server,
@@ -132,13 +132,13 @@ describe("a token", () => {
     const { server, authenticate, records, tokens } = setup;
     const token = await server.sign({ exp: Math.floor(Date.now() / 1_000) + 2 });
     await authenticate(token);
-    await records.tenants.put({ ...acme, models: ["only-this"] });
+    await records.putTenant({ ...acme, models: ["only-this"] });
     tokens.invalidate();
     expect((await authenticate(token)).tenant.models).toEqual(["only-this"]);
-    await records.tenants.remove("acme");
+    await records.deleteTenant("acme");
     tokens.invalidate();
     await expect(authenticate(token)).rejects.toEqual(forbidden(/`acme` does not exist here/));
-    await records.tenants.put(acme);
+    await records.putTenant(acme);
     tokens.invalidate();
     await expect.poll(() => authenticate(token).catch((error: unknown) => error)).toEqual(invalid(/has expired/));
   });

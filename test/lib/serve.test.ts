@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { Hono } from "hono";
 import { describe, expect, it } from "vitest";
 import { onError, readBody } from "../../runtime/lib/http.ts";
@@ -143,7 +144,7 @@ describe("slow clients", () => {
 
   it("that wait between requests are let go, those with a long answer are not", async () => {
     const app = new Hono<NodeEnv>();
-    app.get("/slow", (c) => new Promise((resolve) => setTimeout(() => resolve(c.text("done")), 1_500)));
+    app.get("/slow", (c) => delay(1_500).then(() => c.text("done")));
     const limits = { headersTimeoutMs: 200, requestTimeoutMs: 300, keepAliveTimeoutMs: 100 };
     const listening = await serve(app, { host: "127.0.0.1", port: 0 }, { limits });
     using client = await rawConnection(listening.port);

@@ -1,6 +1,7 @@
 import { lstat, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { readGgufHeader } from "../../lib/gguf/header.ts";
+import { readSafetensorsModel } from "../../lib/safetensors/model.ts";
 import { defaultLimits, download, type DownloadLimits } from "../downloads/download.ts";
 import type { DownloadProgress } from "../downloads/progress.ts";
 import { withRetry } from "../downloads/retry.ts";
@@ -40,6 +41,7 @@ export async function fetchFiles(spec: CachedSpec, options: FetchOptions): Promi
   const directory = join(options.directory, filesFolder);
   const selection = await transfer(spec, { ...options, source, directory });
   if (spec.format === "gguf") await checkGgufFiles(selection, directory);
+  if (spec.format === "safetensors") await readSafetensorsModel(directory);
   return describe(spec, { selection, directory, uri: source.uri });
 }
 

@@ -51,7 +51,10 @@ class FileSource implements Source {
     try {
       await using handle = await open(file.localPath, "r");
       if (etagOf(await handle.stat()) !== file.etag) throw replaced(this.uri, file.path);
-      yield* handle.createReadStream({ start, end: end - 1, highWaterMark: 1 << 20, autoClose: false, signal });
+      const stream = handle.createReadStream({ start, end: end - 1, highWaterMark: 1 << 20, autoClose: false, signal });
+      // A reader that has left listens no more when the signal comes, and an error that nobody hears ends the process.
+      stream.on("error", () => undefined);
+      yield* stream;
     } catch (thrown) {
       throw this.#explain(thrown, signal);
     }

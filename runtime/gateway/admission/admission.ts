@@ -1,11 +1,10 @@
 import { randomUUID } from "node:crypto";
-import { PenstockError } from "../../contracts/errors.ts";
 import type { Principal } from "../../contracts/tenant.ts";
 import type { Meters, Reading, Reservation } from "../stores/hot.ts";
 import { amountsOf, chargesOf, worstCase, type Estimate, type TokenUsage } from "./charges.ts";
 import { FairQueue, type QueueLimits } from "./fair-queue.ts";
 import { rateLimitHeaders } from "./headers.ts";
-import { refusal } from "./refusal.ts";
+import { clientClosed, refusal } from "./refusal.ts";
 
 /** What admission is made of. */
 export interface AdmissionOptions {
@@ -81,6 +80,10 @@ export class Admission implements AsyncDisposable {
     const { tenant } = principal;
     const worst = worstCase(tenant, estimate, this.#options.defaultMaxTokens);
     const charges = chargesOf(tenant, worst, estimate.price);
+    const { model, bytes, deadlineMs } = estimate;
+    const cost = Math.max(1, worst.promptTokens + worst.completionTokens);
+    const request = { model, tenant, bytes, cost, signal, ...(deadlineMs === undefined ? {} : { deadlineMs }) };
+    this.queue.check(request);
     let reservation: Reservation | undefined;
     let readings: readonly Reading[] = [];
     if (charges.length > 0) {
@@ -93,10 +96,7 @@ export class Admission implements AsyncDisposable {
     }
     try {
       if (signal.aborted) throw clientClosed();
-      const cost = Math.max(1, worst.promptTokens + worst.completionTokens);
-      const { model, bytes, deadlineMs } = estimate;
-      const deadline = deadlineMs === undefined ? {} : { deadlineMs };
-      const place = await this.queue.enter({ model, tenant, bytes, cost, signal, ...deadline });
+      const place = await this.queue.enter(request);
       const running = { estimate, reservation, place, startedMs };
       return this.#admitted(running, rateLimitHeaders(charges, readings));
     } catch (error) {
@@ -147,8 +147,4 @@ export class Admission implements AsyncDisposable {
     if (this.#open.size === 0) return;
     this.#options.meters.renew([...this.#open], this.#ttlMs).catch(this.#options.onError);
   }
-}
-
-function clientClosed(): PenstockError {
-  return new PenstockError("client_closed", "The client left.");
 }

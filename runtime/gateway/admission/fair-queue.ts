@@ -1,5 +1,6 @@
 import { PenstockError } from "../../contracts/errors.ts";
 import { DrainRate } from "./drain-rate.ts";
+import { clientClosed } from "./refusal.ts";
 
 /** Bounds of what waits, over all models. */
 export interface QueueLimits {
@@ -89,9 +90,18 @@ export class FairQueue {
    */
   enter(request: PlaceRequest): Disposable | Promise<Disposable> {
     const queue = this.#queueOf(request.model);
-    if (queue.flows.size === 0 && queue.running < this.#capacity(request.model)) return this.#place(request, queue);
+    if (this.#hasPlace(request, queue)) {
+      queue.running += 1;
+      return this.#release(request.model, queue);
+    }
     this.#checkRoom(request, queue);
     return this.#wait(request, queue);
+  }
+
+  /** Throws what `enter` would throw now, before anything is done for the request. */
+  check(request: PlaceRequest): void {
+    const queue = this.#queueOf(request.model);
+    if (!this.#hasPlace(request, queue)) this.#checkRoom(request, queue);
   }
 
   /** Starts what waits for a model while there is room. */
@@ -115,7 +125,7 @@ export class FairQueue {
   }
 
   async #wait(request: PlaceRequest, queue: ModelQueue): Promise<Disposable> {
-    request.signal.throwIfAborted();
+    if (request.signal.aborted) throw clientClosed();
     const { promise, resolve: start, reject } = Promise.withResolvers<void>();
     const waiter: Waiter = { request, start };
     const place = this.#line(waiter, queue);
@@ -124,12 +134,14 @@ export class FairQueue {
       this.#leave(waiter, place);
       reject(error);
     };
-    const onLeft = () => giveUp(new PenstockError("client_closed", "The client left."));
+    const onLeft = () => giveUp(clientClosed());
     const timer = setTimeout(() => {
       const message = `No room for ${request.model} within ${Math.round(waitMs / 1_000)} s; try again later.`;
       giveUp(this.#refusal("overloaded", message, { queue, tenant: request.tenant.id }));
     }, waitMs);
     request.signal.addEventListener("abort", onLeft, { once: true });
+    // In case that the capacity grew and nobody said so.
+    this.refill(request.model);
     try {
       await promise;
     } finally {
@@ -139,9 +151,8 @@ export class FairQueue {
     return this.#release(request.model, queue);
   }
 
-  #place(request: PlaceRequest, queue: ModelQueue): Disposable {
-    queue.running += 1;
-    return this.#release(request.model, queue);
+  #hasPlace({ model }: PlaceRequest, { flows, running }: ModelQueue): boolean {
+    return flows.size === 0 && running < this.#capacity(model);
   }
 
   #release(model: string, queue: ModelQueue): Disposable {

@@ -16,6 +16,11 @@ export class LimitError extends PenstockError {
   }
 }
 
+/** The error for a request whose client left while it waited. */
+export function clientClosed(): PenstockError {
+  return new PenstockError("client_closed", "The client left.");
+}
+
 /** The error for charges that a store refused. `slotMs` is how long this tenant's requests run, as measured. */
 export function refusal(
   charges: readonly Charge[],

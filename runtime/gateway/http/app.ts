@@ -1,17 +1,20 @@
-import { Hono } from "hono";
+import { Hono, type Context } from "hono";
 import { PenstockError } from "../../contracts/errors.ts";
-import { notFound, onError, requireBearer } from "../../lib/http.ts";
+import { errorResponse, notFound } from "../../lib/http.ts";
 import type { NodeEnv } from "../../lib/serve.ts";
+import { endpointPaths, errorBodyOf } from "../api/endpoints.ts";
+import { openApiDocument } from "../api/openapi.ts";
+import { referencePage, referencePolicy } from "../api/reference.ts";
+import { mayUseModel } from "../identity/identity.ts";
 import { modelNames, type Deployment } from "../registry/catalog.ts";
 import type { ModelRegistry } from "../registry/registry.ts";
-import { endpoints, type Endpoint } from "../stages/admit.ts";
 import { generate, type GenerateOptions } from "./generate.ts";
 
 /** What the gateway's routes need. */
 export interface GatewayAppOptions extends GenerateOptions {
-  readonly apiKey: string;
   /** Whether the gateway is stopping: it finishes what it has and takes nothing new. */
   readonly draining: () => boolean;
+  readonly version: string;
 }
 
 /** Unix seconds that `/v1/models` answers as `created`: OpenAI's clients want a number, and weights have no birthday. */
@@ -19,40 +22,87 @@ const created = 0;
 
 /** The gateway's HTTP routes. */
 export function gatewayApp(options: GatewayAppOptions): Hono<NodeEnv> {
-  const { registry, meter, holds, log } = options;
   const app = new Hono<NodeEnv>();
-  app.onError(onError(log));
+  app.onError((thrown, c) => errorResponse(thrown, options.log, (error) => errorBodyOf(c.req.path, error)));
   app.notFound(notFound);
+  addOpenRoutes(app, options);
+  for (const path of endpointPaths) {
+    app.post(path, (c) => generate(c, path, options));
+    app.all(path, (c) => {
+      throw new PenstockError("method_not_allowed", `${c.req.method} ${path} does not exist; send a POST.`);
+    });
+  }
+  addModelRoutes(app, options);
+  addAdminRoutes(app, options);
+  return app;
+}
 
+/** Probes and the reference: nothing in them is a secret, and a client reads them before it has a key. */
+function addOpenRoutes(app: Hono<NodeEnv>, { registry, draining, version }: GatewayAppOptions): void {
   app.get("/health", (c) => c.json({ status: "ok" }));
   app.get("/ready", (c) => {
-    if (options.draining()) throw new PenstockError("draining", "This gateway is stopping.");
+    if (draining()) throw new PenstockError("draining", "This gateway is stopping.");
     if (!registry.agents.some(({ reachable }) => reachable)) {
       throw new PenstockError("no_replica", "No agent can be reached.", { retryAfterSeconds: 1 });
     }
     return c.json({ status: "ready" });
   });
+  const document = openApiDocument(version);
+  app.get("/openapi.json", (c) => c.json(document));
+  app.get("/docs", (c) => {
+    c.header("content-security-policy", referencePolicy);
+    return c.html(referencePage(document));
+  });
+}
 
-  app.use(requireBearer(options.apiKey));
-  for (const endpoint of Object.keys(endpoints) as Endpoint[]) {
-    app.post(endpoint, (c) => generate(c, endpoint, options));
-    app.all(endpoint, (c) => {
-      throw new PenstockError("method_not_allowed", `${c.req.method} ${endpoint} does not exist; send a POST.`);
-    });
-  }
-  app.get("/v1/models", (c) =>
-    c.json({ object: "list", data: registry.catalog.all.flatMap((m) => listing(m, registry)) }),
-  );
-  app.get("/v1/models/:id{.+}", (c) => {
+function addModelRoutes(app: Hono<NodeEnv>, options: GatewayAppOptions): void {
+  const { registry } = options;
+  app.get("/v1/models", async (c) => {
+    const principal = await options.identify(c.env.incoming);
+    const models = registry.catalog.all.flatMap((model) => listing(model, registry));
+    return c.json({ object: "list", data: models.filter(({ id }) => mayUseModel(principal, id)) });
+  });
+  app.get("/v1/models/:id{.+}", async (c) => {
+    const principal = await options.identify(c.env.incoming);
     const name = c.req.param("id");
     const found = listing(registry.catalog.resolve(name).model, registry).find(({ id }) => id === name);
+    if (found === undefined || !mayUseModel(principal, name)) {
+      throw new PenstockError("model_not_found", `There is no model \`${name.slice(0, 200)}\` here.`, {
+        param: "model",
+      });
+    }
     return c.json(found);
   });
-  app.get("/stats", (c) => c.json({ pid: process.pid, agents: registry.agents, held: holds.waiting }));
-  app.get("/metrics", async (c) =>
-    c.text(await meter.registry.metrics(), 200, { "content-type": meter.registry.contentType }),
+}
+
+function addAdminRoutes(app: Hono<NodeEnv>, options: GatewayAppOptions): void {
+  const { registry, holds, admission, meter } = options;
+  app.get("/stats", (c) =>
+    forAdmins(c, options, async () =>
+      c.json({
+        pid: process.pid,
+        agents: registry.agents,
+        held: holds.waiting,
+        open: admission.open,
+        policy: options.routing.policy,
+      }),
+    ),
   );
-  return app;
+  app.get("/metrics", (c) =>
+    forAdmins(c, options, async () =>
+      c.text(await meter.registry.metrics(), 200, { "content-type": meter.registry.contentType }),
+    ),
+  );
+}
+
+async function forAdmins(
+  c: Context<NodeEnv>,
+  { identify }: GatewayAppOptions,
+  answer: () => Promise<Response>,
+): Promise<Response> {
+  const { isAdmin } = await identify(c.env.incoming);
+  if (!isAdmin) throw new PenstockError("forbidden", "This is for keys with admin rights.");
+  return answer();
 }
 
 /** A model and its adapters as `/v1/models` lists them; `penstock` says where the weights are. */

@@ -1,56 +1,157 @@
 import { randomUUID } from "node:crypto";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import type { Context } from "hono";
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
 import { requestIdHeader } from "../../contracts/names.ts";
-import { readBody } from "../../lib/http.ts";
+import type { Principal } from "../../contracts/tenant.ts";
 import type { Logger } from "../../lib/log.ts";
 import type { NodeEnv } from "../../lib/serve.ts";
 import { writeSseError } from "../../lib/sse.ts";
-import type { GatewayOptions } from "../options.ts";
-import { admit, type Endpoint } from "../stages/admit.ts";
+import type { Admission, Admitted } from "../admission/admission.ts";
+import type { Estimate } from "../admission/charges.ts";
+import { LimitError } from "../admission/refusal.ts";
+import { endpointOf, type EndpointPath } from "../api/endpoints.ts";
+import type { Exchange } from "../exchange.ts";
+import { authorizeModel } from "../identity/identity.ts";
+import type { Account, Metering } from "../metering/metering.ts";
+import type { PriceTable } from "../metering/prices.ts";
+import type { RequestClass } from "../metering/record.ts";
+import type { Resolved } from "../registry/catalog.ts";
 import { forward, type ForwardOptions } from "../stages/forward.ts";
 import type { Meter } from "../stages/meter.ts";
+import { readRequest, type ReadBounds, type ReadRequest } from "../stages/read.ts";
 
-/** What a request for an engine passes through. */
+/** What a request for an engine needs on its way. */
 export interface GenerateOptions extends ForwardOptions {
+  /** Who sends a request. Throws `invalid_api_key` or `forbidden`. */
+  readonly identify: (incoming: IncomingMessage) => Promise<Principal>;
+  readonly admission: Admission;
+  readonly metering: Metering;
   readonly meter: Meter;
-  readonly maxBodyBytes: GatewayOptions["maxBodyBytes"];
+  readonly prices: () => PriceTable;
+  readonly bounds: ReadBounds;
   readonly log: Logger;
 }
 
 /**
- * One request for an engine: admit, route (or hold), relay, meter, in this order.
- * Returns when the last byte has left, so what is measured here is the whole request.
+ * One request for an engine: authenticate, read and check, admit (limits, then a turn), route or hold, relay, settle.
+ * Throws an error of the table while nothing has left; afterwards failures are SSE events.
  */
-export async function generate(c: Context<NodeEnv>, endpoint: Endpoint, options: GenerateOptions): Promise<Response> {
+export async function generate(c: Context<NodeEnv>, path: EndpointPath, options: GenerateOptions): Promise<Response> {
   const { incoming, outgoing } = c.env;
-  const started = performance.now();
+  const arrivedMs = performance.now();
   const id = randomUUID();
   outgoing.setHeader(requestIdHeader, id);
   const left = new AbortController();
   outgoing.once("close", () => left.abort(new PenstockError("client_closed", "The client left.")));
-  let model = "unknown";
-  let status = "client_left";
+  const ending = { model: "unknown", status: "client_left" };
   try {
-    const body = await readBody(incoming, options.maxBodyBytes);
-    const call = admit(endpoint, body);
-    const { model: served, adapter } = options.registry.catalog.resolve(call.model);
-    model = served.spec.id;
-    const exchange = { id, incoming, outgoing, path: endpoint, body, model: served, adapter, streams: call.streams };
-    const result = await forward({ ...exchange, signal: left.signal }, options);
-    status = result.outcome === "complete" ? String(result.status) : result.outcome;
+    const principal = await options.identify(incoming);
+    const request = await readRequest(path, incoming, options.bounds);
+    authorizeModel(principal, request.model);
+    const resolved = options.registry.catalog.resolve(request.model);
+    ending.model = resolved.model.spec.id;
+    const call: Call = { id, path, principal, request, resolved, arrivedMs, signal: left.signal };
+    ending.status = await answer(c, call, options);
     return RESPONSE_ALREADY_SENT;
   } catch (thrown) {
     const error = toPenstockError(thrown);
-    status = error.code === "client_closed" ? "client_left" : String(error.kind.status);
+    ending.status = error.code === "client_closed" ? "client_left" : String(error.kind.status);
+    if (error instanceof LimitError && !outgoing.headersSent) setHeaders(outgoing, error.headers);
     if (!outgoing.headersSent) throw error;
     const detail = error.code === "internal_error" ? { err: error.cause } : { code: error.code, reason: error.message };
-    options.log.warn({ requestId: id, model, ...detail }, "a held stream failed");
+    options.log.warn({ requestId: id, model: ending.model, ...detail }, "a held stream failed");
     writeSseError(outgoing, error);
     return RESPONSE_ALREADY_SENT;
   } finally {
-    options.meter.record({ endpoint, model, status, seconds: (performance.now() - started) / 1_000 });
-    options.log.debug({ requestId: id, endpoint, model, status }, "request ended");
+    options.meter.record({ endpoint: path, ...ending, seconds: (performance.now() - arrivedMs) / 1_000 });
+    options.log.debug({ requestId: id, endpoint: path, ...ending }, "request ended");
   }
+}
+
+/** A request that was read, and whose model there is. */
+interface Call {
+  readonly id: string;
+  readonly path: EndpointPath;
+  readonly principal: Principal;
+  readonly request: ReadRequest;
+  readonly resolved: Resolved;
+  readonly arrivedMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** Admits, forwards and settles. Answers how the request ended, as metrics count it. */
+async function answer({ env }: Context<NodeEnv>, call: Call, options: GenerateOptions): Promise<string> {
+  const { principal, request, resolved, signal } = call;
+  using account = openAccount(call, options.metering);
+  using admitted = await options.admission.admit(principal, estimateOf(call, options.prices()), signal);
+  setHeaders(env.outgoing, admitted.headers);
+  const { model, adapter } = resolved;
+  const exchange: Exchange = { ...env, ...call, request, model, adapter, account, signal };
+  try {
+    const result = await forward(exchange, options);
+    await settle({ account, admitted }, { outcome: result.outcome, status: result.status });
+    return result.outcome === "complete" ? String(result.status) : result.outcome;
+  } catch (thrown) {
+    const error = toPenstockError(thrown);
+    const isLeft = error.code === "client_closed";
+    await settle({ account, admitted }, { outcome: isLeft ? "client_left" : "refused", status: error.kind.status });
+    throw error;
+  }
+}
+
+/** What was used is charged, once; what was reserved beyond it is given back. */
+async function settle(
+  { account, admitted }: { readonly account: Account; readonly admitted: Admitted },
+  ending: Parameters<Account["settle"]>[0],
+): Promise<void> {
+  const { promptTokens, completionTokens } = account.settle(ending);
+  await admitted.settle({ promptTokens, completionTokens });
+}
+
+function setHeaders(outgoing: ServerResponse, headers: Readonly<Record<string, string>>): void {
+  for (const [name, value] of Object.entries(headers)) outgoing.setHeader(name, value);
+}
+
+function openAccount({ id, path, principal, request, resolved, arrivedMs }: Call, metering: Metering): Account {
+  return metering.open({
+    requestId: id,
+    tenant: principal.tenant.id,
+    credentialId: principal.credentialId,
+    model: resolved.model.spec.id,
+    adapter: resolved.adapter ?? null,
+    endpoint: path,
+    class: classOf(path),
+    arrivedMs,
+    estimatedPromptTokens: request.promptTokens,
+    hidesUsage: request.hidesUsage,
+  });
+}
+
+function estimateOf({ request, resolved }: Call, prices: PriceTable): Estimate {
+  const { id } = resolved.model.spec;
+  const price = prices.get(`${id}:${resolved.adapter ?? ""}`) ?? prices.get(id);
+  return {
+    model: resolved.model.name,
+    promptTokens: request.promptTokens,
+    maxTokens: request.maxTokens,
+    bytes: request.bytes,
+    price:
+      price === undefined
+        ? undefined
+        : { promptUsd: price.perMillionPromptTokens ?? 0, completionUsd: price.perMillionCompletionTokens ?? 0 },
+  };
+}
+
+function classOf(path: EndpointPath): RequestClass {
+  const classes: Record<ReturnType<typeof endpointOf>["task"], RequestClass> = {
+    generate: "interactive",
+    tokenize: "interactive",
+    embed: "embedding",
+    rerank: "embedding",
+    transcribe: "audio",
+    speech: "audio",
+  };
+  return classes[endpointOf(path).task];
 }

@@ -9,6 +9,8 @@ const form = new RegExp(`^pk-([0-9A-Za-z]{${idLength}})-[0-9A-Za-z]{${secretLeng
 /** A key that was just made. `key` is shown once and kept nowhere. */
 export interface NewApiKey {
   readonly id: string;
+  /** `pk-<id>`: what lists show. */
+  readonly prefix: string;
   /** `pk-<id>-<secret>`. */
   readonly key: string;
   readonly hash: string;
@@ -16,11 +18,12 @@ export interface NewApiKey {
 
 export function newApiKey(): NewApiKey {
   const id = randomText(idLength);
-  const key = `${keyPrefix(id)}-${randomText(secretLength)}`;
-  return { id, key, hash: hashOf(key).toString("hex") };
+  const prefix = keyPrefix(id);
+  const key = `${prefix}-${randomText(secretLength)}`;
+  return { id, prefix, key, hash: hashOf(key).toString("hex") };
 }
 
-/** What lists show of a key. */
+/** What lists show of the key with this id. */
 export function keyPrefix(id: string): string {
   return `pk-${id}`;
 }

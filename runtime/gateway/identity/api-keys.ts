@@ -32,6 +32,8 @@ interface CachedKey {
 
 /** A hash that belongs to no key: what an unknown key is compared with, so that it takes the path of a wrong one. */
 const nobody = Buffer.alloc(32);
+/** No name of a tenant, so nothing is found. */
+const noTenant = "-";
 const touchEveryMs = 60_000;
 
 /** Keys `pk-<id>-<secret>` of a record store. */
@@ -70,29 +72,32 @@ export class ApiKeys implements Authenticator {
       throw new PenstockError("invalid_api_key", "This API key is not valid. Check that it was copied in full.");
     }
     const now = Date.now();
-    const { id, revokedAt, expiresAt } = key.record;
-    if (revokedAt !== null && revokedAt <= now) {
+    const { id, revokedMs, expiresMs } = key.record;
+    if (revokedMs !== null && revokedMs <= now) {
       throw new PenstockError("invalid_api_key", `API key pk-${id} was revoked; use another one.`);
     }
-    if (expiresAt !== null && expiresAt <= now) {
+    if (expiresMs !== null && expiresMs <= now) {
       throw new PenstockError("invalid_api_key", `API key pk-${id} has expired; use another one.`);
     }
     if (now - key.touchedAt >= touchEveryMs) {
       key.touchedAt = now;
-      this.#records.keys.touch(id, now).catch((err: unknown) => this.#log.debug({ err, id }, "key use not recorded"));
+      this.#records
+        .touchKeys(new Map([[id, now]]))
+        .catch((err: unknown) => this.#log.debug({ err, id }, "key use not recorded"));
     }
     return key.grant;
   }
 
   async #load(id: string): Promise<CachedKey | undefined> {
-    const record = await this.#records.keys.find(id);
+    const record = await this.#records.key(id);
+    // Asked for an unknown key too, so that its answer takes as long as that to a wrong one.
+    const tenant = await this.#records.tenant(record?.tenant ?? noTenant);
     if (record === undefined) return undefined;
-    const tenant = await this.#records.tenants.find(record.tenantId);
     const hash = Buffer.from(record.hash, "hex");
     if (tenant === undefined || hash.length !== nobody.length) {
-      this.#log.warn({ id, tenant: record.tenantId }, "a key without a tenant or with a broken hash is refused");
+      this.#log.warn({ id, tenant: record.tenant }, "a key without a tenant or with a broken hash is refused");
       return undefined;
     }
-    return { record, hash, grant: grantOf(knownTenant(tenant), record), touchedAt: record.usedAt ?? 0 };
+    return { record, hash, grant: grantOf(knownTenant(tenant), record), touchedAt: record.lastUsedMs ?? 0 };
   }
 }

@@ -2,49 +2,45 @@ import type { Tenant } from "../../contracts/tenant.ts";
 
 /** An API key as it is kept. Times are milliseconds since 1970. */
 export interface KeyRecord {
-  /** 8 characters, public: it is the part of the key that lists and logs show. */
+  /** 8 characters, public. */
   readonly id: string;
-  readonly tenantId: string;
+  readonly tenant: string;
+  /** What lists show of the key: `pk-<id>`. */
+  readonly prefix: string;
   /** What the key is for, in the words of whoever created it. */
   readonly name: string;
   readonly isAdmin: boolean;
   /** SHA-256 of the whole key, in hex. */
   readonly hash: string;
-  readonly createdAt: number;
+  readonly createdMs: number;
   /** Not valid from then on; null for never. */
-  readonly expiresAt: number | null;
+  readonly expiresMs: number | null;
   /** Not valid from then on. Lies ahead while a rotated key is still accepted. */
-  readonly revokedAt: number | null;
+  readonly revokedMs: number | null;
   /** To the minute. */
-  readonly usedAt: number | null;
+  readonly lastUsedMs: number | null;
 }
 
-/** API keys in a record store. Every method rejects when the store cannot be reached. */
-export interface KeyRecords {
-  find(id: string): Promise<KeyRecord | undefined>;
-  /** Rejects when the id is taken. */
-  insert(record: KeyRecord): Promise<void>;
-  /** Sets `revokedAt` unless the key was revoked for an earlier time. False when there is no such key. */
-  revoke(id: string, at: number): Promise<boolean>;
-  /** Every key, or those of one tenant, by creation time. */
-  list(tenantId?: string): Promise<readonly KeyRecord[]>;
-  /** Sets `usedAt`. A key that is gone is no error. */
-  touch(id: string, at: number): Promise<void>;
-}
-
-/** Tenants in a record store. Every method rejects when the store cannot be reached. */
-export interface TenantRecords {
-  find(id: string): Promise<Tenant | undefined>;
-  /** Creates or replaces. */
-  put(tenant: Tenant): Promise<void>;
-  /** False when there is no such tenant. */
-  remove(id: string): Promise<boolean>;
-  /** Every tenant, by id. */
-  list(): Promise<readonly Tenant[]>;
-}
-
-/** What identity needs of a record store. */
+/** What checking a credential needs of a record store. Every method rejects when the store cannot be reached. */
 export interface IdentityRecords {
-  readonly keys: KeyRecords;
-  readonly tenants: TenantRecords;
+  key(id: string): Promise<KeyRecord | undefined>;
+  tenant(id: string): Promise<Tenant | undefined>;
+  /** Notes when keys were last used: id -> ms. A key that is gone is no error. */
+  touchKeys(used: ReadonlyMap<string, number>): Promise<void>;
+}
+
+/** What managing keys and tenants needs beyond that. */
+export interface ManagedRecords extends IdentityRecords {
+  /** Every key, or those of one tenant. */
+  keys(tenant?: string): Promise<readonly KeyRecord[]>;
+  /** Rejects when the id is taken. */
+  addKey(key: KeyRecord): Promise<void>;
+  /** From `atMs`, unless the key is revoked earlier than that. False when nothing changed. */
+  revokeKey(id: string, atMs: number): Promise<boolean>;
+  /** Every tenant. */
+  tenants(): Promise<readonly Tenant[]>;
+  /** Creates or replaces. */
+  putTenant(tenant: Tenant): Promise<void>;
+  /** Removes a tenant and its keys. False when there is none. */
+  deleteTenant(id: string): Promise<boolean>;
 }

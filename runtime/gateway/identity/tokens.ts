@@ -8,11 +8,11 @@ import { grantOf, knownTenant, type Authenticator, type Grant, type KnownTenant 
 import { FreshCache } from "./fresh-cache.ts";
 import { IssuerKeys, type IssuerKeyOptions } from "./issuer-keys.ts";
 import type { Issuer } from "./issuer.ts";
-import type { TenantRecords } from "./key-records.ts";
+import type { IdentityRecords } from "./key-records.ts";
 
 export interface TokensOptions {
   readonly issuers: readonly Issuer[];
-  readonly tenants: TenantRecords;
+  readonly records: Pick<IdentityRecords, "tenant">;
   readonly log: Logger;
   readonly keys?: Partial<IssuerKeyOptions>;
   readonly cache?: Partial<RecordCacheOptions>;
@@ -44,14 +44,14 @@ export class Tokens implements Authenticator {
   /** By hash, so that no token is kept. */
   readonly #believed = new Map<string, Claims>();
 
-  constructor({ issuers, tenants, log, keys, cache }: TokensOptions) {
+  constructor({ issuers, records, log, keys, cache }: TokensOptions) {
     this.#issuers = new Map(
       issuers.map((each) => [each.issuer, { issuer: each, keys: new IssuerKeys(each, log, keys) }]),
     );
     this.#tenants = new FreshCache({
       ...recordCacheDefaults,
       ...cache,
-      load: (id) => tenants.find(id).then((tenant) => tenant && knownTenant(tenant)),
+      load: (id) => records.tenant(id).then((tenant) => tenant && knownTenant(tenant)),
       onFailure: (err) => log.error({ err }, "the record store cannot be reached; known tenants go on working"),
     });
   }

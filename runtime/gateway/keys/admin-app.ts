@@ -3,9 +3,10 @@ import { Hono, type Context } from "hono";
 import { PenstockError } from "../../contracts/errors.ts";
 import { tenant, type Principal } from "../../contracts/tenant.ts";
 import { parseJson, parseRequest } from "../../contracts/validate.ts";
-import { notFound, onError, readBody } from "../../lib/http.ts";
+import { onError, readBody } from "../../lib/http.ts";
 import type { Logger } from "../../lib/log.ts";
 import type { NodeEnv } from "../../lib/serve.ts";
+import { keyPrefix } from "../identity/api-key.ts";
 import type { KeyService } from "./key-service.ts";
 import { keyIdText, newKeyRequest, rotateRequest } from "./requests.ts";
 
@@ -21,10 +22,11 @@ export interface AdminAppOptions {
 const maxBodyBytes = 65_536;
 
 type Audit = (c: Context<AdminEnv>, action: string, target: string) => void;
-type AdminEnv = NodeEnv & { Variables: { principal: Principal } };
+/** The environment of these routes: who calls is known in all of them. */
+export type AdminEnv = NodeEnv & { Variables: { principal: Principal } };
 
 /** `/admin/keys` and `/admin/tenants`, for principals with `isAdmin`. Every change is in the log, secrets never. */
-export function adminApp({ keys, principalOf, onChange, log }: AdminAppOptions): Hono<NodeEnv> {
+export function adminApp({ keys, principalOf, onChange, log }: AdminAppOptions): Hono<AdminEnv> {
   const app = new Hono<AdminEnv>();
   app.onError(onError(log));
   app.use("/admin/*", async function admin(c, next) {
@@ -47,25 +49,21 @@ export function adminApp({ keys, principalOf, onChange, log }: AdminAppOptions):
   };
   keyRoutes(app, keys, audit);
   tenantRoutes(app, keys, audit);
-  // Outside callers see the bindings that every app of ours has; `principal` is this app's own.
-  const outer = new Hono<NodeEnv>();
-  outer.onError(onError(log));
-  outer.notFound(notFound);
-  return outer.route("/", app);
+  return app;
 }
 
 function keyRoutes(app: Hono<AdminEnv>, keys: KeyService, audit: Audit): void {
   app.get("/admin/keys", async (c) => c.json({ data: await keys.listKeys(c.req.query("tenant")) }));
   app.post("/admin/keys", async (c) => {
-    const { tenant: tenantId, name, admin, expiresInDays } = parseRequest(newKeyRequest, await bodyOf(c));
-    const created = await keys.createKey({ tenantId, name, isAdmin: admin, expiresInDays });
+    const created = await keys.createKey(parseRequest(newKeyRequest, await bodyOf(c)));
     audit(c, "create key", created.prefix);
     return c.json(created, 201);
   });
   app.post("/admin/keys/:id/rotate", async (c) => {
     const { graceHours } = parseRequest(rotateRequest, await bodyOf(c));
-    const created = await keys.rotateKey(parseRequest(keyIdText, c.req.param("id")), graceHours);
-    audit(c, `rotate key ${c.req.param("id")}`, created.prefix);
+    const id = parseRequest(keyIdText, c.req.param("id"));
+    const created = await keys.rotateKey(id, graceHours);
+    audit(c, `rotate key ${keyPrefix(id)}`, created.prefix);
     return c.json(created, 201);
   });
   app.delete("/admin/keys/:id", async (c) => {

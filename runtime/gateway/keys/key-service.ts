@@ -2,7 +2,8 @@ import { PenstockError } from "../../contracts/errors.ts";
 import type { Tenant } from "../../contracts/tenant.ts";
 import { AddressList } from "../identity/addresses.ts";
 import { keyPrefix, newApiKey } from "../identity/api-key.ts";
-import type { IdentityRecords, KeyRecord } from "../identity/key-records.ts";
+import type { KeyRecord, ManagedRecords } from "../identity/key-records.ts";
+import type { NewKey } from "./requests.ts";
 
 const hourMs = 3_600_000;
 
@@ -25,37 +26,31 @@ export interface NewKeyView extends KeyView {
   readonly key: string;
 }
 
-export interface NewKey {
-  readonly tenantId: string;
-  readonly name: string;
-  readonly isAdmin: boolean;
-  /** Null for a key that does not expire. */
-  readonly expiresInDays: number | null;
-}
+type KeyFields = Pick<KeyRecord, "tenant" | "name" | "isAdmin"> & { readonly lifetimeMs: number | null };
 
 /** Creates and revokes keys and tenants: what the command line and the admin API share. */
 export class KeyService {
-  readonly #records: IdentityRecords;
+  readonly #records: ManagedRecords;
 
-  constructor(records: IdentityRecords) {
+  constructor(records: ManagedRecords) {
     this.#records = records;
   }
 
   /** Every key, or those of one tenant. */
   async listKeys(tenantId?: string): Promise<KeyView[]> {
-    return (await this.#records.keys.list(tenantId)).map(keyView);
+    return (await this.#records.keys(tenantId)).map(keyView);
   }
 
   /** Throws `not_found` when there is no such tenant. */
-  async createKey({ tenantId, name, isAdmin, expiresInDays }: NewKey): Promise<NewKeyView> {
-    await this.findTenant(tenantId);
-    const expiresAt = expiresInDays === null ? null : Date.now() + expiresInDays * 24 * hourMs;
-    return this.#insert({ tenantId, name, isAdmin, expiresAt });
+  async createKey({ tenant, name, admin, expiresInDays }: NewKey): Promise<NewKeyView> {
+    await this.findTenant(tenant);
+    const lifetimeMs = expiresInDays === null ? null : Math.ceil(expiresInDays * 24 * hourMs);
+    return this.#insert({ tenant, name, isAdmin: admin, lifetimeMs });
   }
 
   /** Throws `not_found`. A key that was revoked stays so. */
   async revokeKey(id: string): Promise<KeyView> {
-    await this.#records.keys.revoke(id, Date.now());
+    await this.#records.revokeKey(id, Date.now());
     return keyView(await this.#findKey(id));
   }
 
@@ -67,25 +62,21 @@ export class KeyService {
         param: "id",
       });
     }
-    const { tenantId, name, isAdmin, createdAt, expiresAt } = old;
+    const { tenant, name, isAdmin, createdMs } = old;
     // A key that was made for 90 days is followed by one for 90 days.
-    const added = await this.#insert({
-      tenantId,
-      name,
-      isAdmin,
-      expiresAt: expiresAt === null ? null : Date.now() + (expiresAt - createdAt),
-    });
-    await this.#records.keys.revoke(id, Date.now() + graceHours * hourMs);
+    const lifetimeMs = old.expiresMs === null ? null : old.expiresMs - createdMs;
+    const added = await this.#insert({ tenant, name, isAdmin, lifetimeMs });
+    await this.#records.revokeKey(id, Date.now() + Math.ceil(graceHours * hourMs));
     return added;
   }
 
   async listTenants(): Promise<readonly Tenant[]> {
-    return this.#records.tenants.list();
+    return this.#records.tenants();
   }
 
   /** Throws `not_found`. */
   async findTenant(id: string): Promise<Tenant> {
-    const tenant = await this.#records.tenants.find(id);
+    const tenant = await this.#records.tenant(id);
     if (tenant === undefined) throw new PenstockError("not_found", `There is no tenant \`${id}\`; create it first.`);
     return tenant;
   }
@@ -93,47 +84,45 @@ export class KeyService {
   /** Creates or replaces a tenant. Throws `invalid_config` that names an address range that is none. */
   async putTenant(tenant: Tenant): Promise<Tenant> {
     void new AddressList(tenant.allowedAddresses);
-    await this.#records.tenants.put(tenant);
+    await this.#records.putTenant(tenant);
     return tenant;
   }
 
-  /** Revokes the keys of a tenant and removes it. Throws `not_found`. */
+  /** Removes a tenant and its keys. Throws `not_found`. */
   async removeTenant(id: string): Promise<void> {
-    await this.findTenant(id);
-    // A tenant of the same name that is created later must not get these keys.
-    for (const key of await this.#records.keys.list(id)) await this.#records.keys.revoke(key.id, Date.now());
-    await this.#records.tenants.remove(id);
+    if (!(await this.#records.deleteTenant(id))) throw new PenstockError("not_found", `There is no tenant \`${id}\`.`);
   }
 
   async #findKey(id: string): Promise<KeyRecord> {
-    const record = await this.#records.keys.find(id);
+    const record = await this.#records.key(id);
     if (record === undefined) throw new PenstockError("not_found", `There is no key ${keyPrefix(id)}.`);
     return record;
   }
 
-  async #insert(fields: Pick<KeyRecord, "tenantId" | "name" | "isAdmin" | "expiresAt">): Promise<NewKeyView> {
-    const { id, key, hash } = newApiKey();
-    const record = { ...fields, id, hash, createdAt: Date.now(), revokedAt: null, usedAt: null };
-    await this.#records.keys.insert(record);
+  async #insert({ lifetimeMs, ...fields }: KeyFields): Promise<NewKeyView> {
+    const { key, ...made } = newApiKey();
+    const createdMs = Date.now();
+    const expiresMs = lifetimeMs === null ? null : createdMs + lifetimeMs;
+    const record = { ...fields, ...made, createdMs, expiresMs, revokedMs: null, lastUsedMs: null };
+    await this.#records.addKey(record);
     return { key, ...keyView(record) };
   }
 }
 
-function keyView({ id, tenantId, name, isAdmin, ...times }: KeyRecord): KeyView {
-  const { createdAt, expiresAt, revokedAt, usedAt } = times;
+function keyView({ id, prefix, tenant, name, isAdmin, ...times }: KeyRecord): KeyView {
   const now = Date.now();
   const isPast = (time: number | null): boolean => time !== null && time <= now;
   return {
     id,
-    prefix: keyPrefix(id),
-    tenant: tenantId,
+    prefix,
+    tenant,
     name,
     admin: isAdmin,
-    state: isPast(revokedAt) ? "revoked" : isPast(expiresAt) ? "expired" : "active",
-    created: new Date(createdAt).toISOString(),
-    expires: isoTime(expiresAt),
-    revoked: isoTime(revokedAt),
-    used: isoTime(usedAt),
+    state: isPast(times.revokedMs) ? "revoked" : isPast(times.expiresMs) ? "expired" : "active",
+    created: new Date(times.createdMs).toISOString(),
+    expires: isoTime(times.expiresMs),
+    revoked: isoTime(times.revokedMs),
+    used: isoTime(times.lastUsedMs),
   };
 }
 

@@ -10,6 +10,8 @@ export const newKeyRequest = z.strictObject({
   expiresInDays: z.number().positive().max(3_650).nullable().default(null),
 });
 
+export type NewKey = z.infer<typeof newKeyRequest>;
+
 /** How long the old key of a rotation is still accepted. */
 export const rotateRequest = z.strictObject({ graceHours: z.number().min(0).max(720).default(0) });
 

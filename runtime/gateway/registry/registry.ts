@@ -27,6 +27,8 @@ export class ModelRegistry {
   readonly #scheduler: Scheduler;
   readonly #log: Logger;
   readonly #stopping = new AbortController();
+  /** By name of the deployment. */
+  readonly #replicas = new Map<string, readonly Replica[]>();
   /** Reports that a refusal has overtaken: those of these heartbeats count no more. */
   readonly #distrusted = new WeakSet<ModelReport>();
 
@@ -35,6 +37,7 @@ export class ModelRegistry {
     this.#agents = agents;
     this.#log = log;
     this.#scheduler = new Scheduler(agents, { catalog, log });
+    agents.onChange(() => this.#replicas.clear());
   }
 
   get agents(): readonly AgentView[] {
@@ -50,9 +53,13 @@ export class ModelRegistry {
     return { state: "UNLOADED", tier: onDisk ? "NVME_CACHED" : "REMOTE" };
   }
 
-  /** Replicas that can take a request now. */
-  replicas(model: Deployment): Replica[] {
-    return this.#reports(model).flatMap(({ agent, report }) =>
+  /** Replicas that can take a request now. The same list until something changes. */
+  replicas(model: Deployment): readonly Replica[] {
+    const known = this.#replicas.get(model.name);
+    if (known !== undefined && !known.some(({ agentUrl }) => this.#agents.get(agentUrl)?.breaker.isClosed === false)) {
+      return known;
+    }
+    const replicas = this.#reports(model).flatMap(({ agent, report }) =>
       report.cache_state === "READY" &&
       agent.last?.state !== "DRAINING" &&
       agent.breaker.isClosed &&
@@ -60,11 +67,14 @@ export class ModelRegistry {
         ? [{ endpointUrl: report.inference_endpoint_url, agentUrl: agent.url, report }]
         : [],
     );
+    this.#replicas.set(model.name, replicas);
+    return replicas;
   }
 
   /** A replica refused or broke: it is not used again until its agent says once more that it is ready. */
   markNotReady({ report, agentUrl }: Replica): void {
     this.#distrusted.add(report);
+    this.#replicas.clear();
     this.#agents.get(agentUrl)?.breaker.failed();
   }
 

@@ -3,12 +3,14 @@ import { adapterHeader } from "../../contracts/names.ts";
 import { forwardHeaders, type Relay, type RelayResult } from "../../lib/relay.ts";
 import type { Exchange } from "../exchange.ts";
 import type { GatewayOptions } from "../options.ts";
-import type { ModelRegistry, Replica } from "../registry/registry.ts";
+import type { ModelRegistry } from "../registry/registry.ts";
 import type { Holds } from "./hold.ts";
+import type { Routed, Routing } from "./route.ts";
 
 /** What the route, hold and relay stages need. */
 export interface ForwardOptions {
   readonly registry: ModelRegistry;
+  readonly routing: Routing;
   readonly holds: Holds;
   readonly relay: Relay;
   readonly agentToken: string;
@@ -21,6 +23,13 @@ const notTaken: ReadonlySet<string> = new Set(["model_not_ready", "upstream_fail
 /** Times that a request is sent at most. */
 const maxAttempts = 3;
 
+/** How an admin asks why a request went where it went, and where the answer is. */
+const debugHeader = "x-penstock-debug";
+const routeHeader = "x-penstock-route";
+
+/** Credentials end here, and nobody outside names an adapter or a length that the body does not have. */
+const ownHeaders = ["authorization", "x-api-key", "cookie", "content-length", adapterHeader, debugHeader];
+
 /**
  * Route, hold, relay: finds a replica that is ready, or holds the request while one loads, and relays to it.
  * Sends again only while no byte has left, and to a replica that was not tried before if there is one. Throws an error of
@@ -30,67 +39,88 @@ export async function forward(exchange: Exchange, options: ForwardOptions): Prom
   const { registry } = options;
   const tried = new Set<string>();
   let killed = 0;
-  const mayTryAgain = ({ code }: PenstockError): boolean => {
-    if (notTaken.has(code)) return true;
-    // Once, and elsewhere: a request that kills every engine it meets must not meet them all.
-    if (code === "engine_died") killed += 1;
-    const others = registry.replicas(exchange.model).some(({ agentUrl }) => !tried.has(agentUrl));
-    return code === "engine_died" && killed === 1 && others;
-  };
   for (let attempt = 1; ; attempt += 1) {
-    const replica = await replicaFor(exchange, options, tried);
+    using routed = await replicaFor(exchange, options, tried);
+    const { replica } = routed;
     try {
-      const result = await relayTo(replica, exchange, options);
+      const result = await relayTo(routed, exchange, options);
       registry.markGood(replica);
       return result;
     } catch (thrown) {
       const error = toPenstockError(thrown);
+      if (error.code === "client_closed") throw error;
       registry.markNotReady(replica);
       tried.add(replica.agentUrl);
-      if (attempt === maxAttempts || !mayTryAgain(error)) throw error;
+      if (error.code === "engine_died") killed += 1;
+      if (attempt === maxAttempts || !mayTryAgain(error, killed) || !isResendable(exchange)) throw error;
+      // A request that kills every engine it meets must not meet them all: once more, and elsewhere.
+      if (killed === 1 && registry.replicas(exchange.model).every(({ agentUrl }) => tried.has(agentUrl))) throw error;
     }
   }
 }
 
-/** A replica that is ready, one that was not tried before if there is any; the request is held until there is one. */
+function mayTryAgain({ code }: PenstockError, killed: number): boolean {
+  return notTaken.has(code) || (code === "engine_died" && killed === 1);
+}
+
+/** An upload streams from the client, and what was sent of it is gone. */
+function isResendable({ request }: Exchange): boolean {
+  return Buffer.isBuffer(request.body(""));
+}
+
+/** A replica that is ready; the request is held until there is one. */
 async function replicaFor(
   exchange: Exchange,
-  { registry, holds }: ForwardOptions,
+  { registry, routing, holds }: ForwardOptions,
   tried: ReadonlySet<string>,
-): Promise<Replica> {
-  const { model } = exchange;
-  const ready = registry.replicas(model);
-  const found = leastLoaded(ready.filter(({ agentUrl }) => !tried.has(agentUrl))) ?? leastLoaded(ready);
-  if (found !== undefined) return found;
-  await holds.hold(exchange, registry.load(model));
-  const loaded = leastLoaded(registry.replicas(model));
-  if (loaded !== undefined) return loaded;
-  throw new PenstockError("model_not_ready", `${model.spec.id} stopped as soon as it was ready; try again.`, {
+): Promise<Routed> {
+  const explain = exchange.principal.isAdmin && exchange.incoming.headers[debugHeader] === "route";
+  const ready = routing.choose(exchange, tried, explain);
+  if (ready !== null) return ready;
+  const started = performance.now();
+  await holds.hold(exchange, registry.load(exchange.model));
+  exchange.account.coldStartSeconds += (performance.now() - started) / 1_000;
+  const loaded = routing.choose(exchange, new Set(), explain);
+  if (loaded !== null) return loaded;
+  throw new PenstockError("model_not_ready", `${exchange.model.spec.id} stopped as soon as it was ready; try again.`, {
     retryAfterSeconds: 1,
   });
 }
 
-function leastLoaded(replicas: readonly Replica[]): Replica | undefined {
-  return replicas.toSorted((a, b) => a.report.running - b.report.running)[0];
-}
-
-function relayTo(replica: Replica, exchange: Exchange, options: ForwardOptions): Promise<RelayResult> {
+function relayTo(
+  { replica, tap, explanation }: Routed,
+  exchange: Exchange,
+  options: ForwardOptions,
+): Promise<RelayResult> {
+  const { incoming, outgoing, model, adapter, account } = exchange;
   const endpoint = new URL(replica.endpointUrl);
+  const body = exchange.request.body(adapter === undefined ? model.name : `${model.name}:${adapter}`);
+  account.replica = replica.agentUrl;
+  if (explanation !== undefined && !outgoing.headersSent) {
+    outgoing.setHeader(routeHeader, JSON.stringify({ chosen: replica.agentUrl, scores: explanation.slice(0, 16) }));
+  }
   return options.relay.relay(
     {
       origin: endpoint.origin,
       path: endpoint.pathname + exchange.path,
       method: "POST",
       headers: {
-        ...forwardHeaders(exchange.incoming.headers, ["authorization", "cookie", "content-length", adapterHeader]),
-        "content-length": String(exchange.body.length),
+        ...forwardHeaders(incoming.headers, ownHeaders),
+        ...lengthOf(body, incoming.headers["content-length"]),
         authorization: `Bearer ${options.agentToken}`,
         "x-request-id": exchange.id,
-        ...(exchange.adapter === undefined ? {} : { [adapterHeader]: exchange.adapter }),
+        ...(adapter === undefined ? {} : { [adapterHeader]: adapter }),
       },
-      body: exchange.body,
+      body,
+      tap,
       ...options.timeouts,
     },
-    exchange.outgoing,
+    outgoing,
   );
+}
+
+/** A body in memory may have been edited; one that streams is as long as the client said. */
+function lengthOf(body: unknown, told: string | undefined): Record<string, string> {
+  if (Buffer.isBuffer(body)) return { "content-length": String(body.length) };
+  return told === undefined ? {} : { "content-length": told };
 }

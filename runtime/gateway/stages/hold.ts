@@ -34,7 +34,9 @@ export class Holds {
    */
   async hold(exchange: Exchange, load: Load): Promise<void> {
     using _place = this.#enter(exchange, load);
-    const comments = exchange.streams ? setInterval(() => sendComment(exchange, load), commentIntervalMs) : undefined;
+    const comments = exchange.request.streams
+      ? setInterval(() => sendComment(exchange, load), commentIntervalMs)
+      : undefined;
     const expiry = AbortSignal.timeout(this.#limits.maxSeconds * 1_000);
     const { promise: ended, reject } = Promise.withResolvers<never>();
     const onLeft = (): void => reject(new PenstockError("client_closed", "The client left."));
@@ -52,7 +54,7 @@ export class Holds {
   }
 
   #enter(exchange: Exchange, load: Load): Disposable {
-    const bytes = exchange.body.length;
+    const { bytes } = exchange.request;
     if (this.#requests + 1 > this.#limits.maxRequests || this.#bytes + bytes > this.#limits.maxBytes) {
       throw new PenstockError(
         "queue_full",

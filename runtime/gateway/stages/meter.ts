@@ -2,12 +2,12 @@ import { Counter, Histogram, type Registry } from "prom-client";
 import { createRegistry, liveGauge } from "../../lib/metrics.ts";
 import { modelStates } from "../../contracts/model.ts";
 import type { ModelRegistry } from "../registry/registry.ts";
-import type { Endpoint } from "./admit.ts";
+import type { EndpointPath } from "../api/endpoints.ts";
 import type { Holds } from "./hold.ts";
 
 /** How a request ended, as metrics count it. */
 export interface Ending {
-  readonly endpoint: Endpoint;
+  readonly endpoint: EndpointPath;
   /** A configured model, or `unknown`: clients cannot add label values. */
   readonly model: string;
   /** HTTP status, `client_left` or `cut`. */

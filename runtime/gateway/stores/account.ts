@@ -53,7 +53,7 @@ export class Account {
     if (!this.#open.has(id) && !this.#settled.has(id)) {
       const refusal = this.#refusal(charges, nowMs);
       if (refusal !== undefined) return { granted: false, readings: this.#readings(charges, nowMs), ...refusal };
-      this.#take(id, charges, nowMs + ttlMs);
+      this.#take({ id, charges }, nowMs, ttlMs);
     }
     return { granted: true, readings: this.#readings(charges, nowMs) };
   }
@@ -127,8 +127,7 @@ export class Account {
     for (const [name, spending] of Object.entries(state.budgets)) this.#budgets.set(name, { ...spending });
   }
 
-  #take(id: string, charges: readonly Charge[], expiresMs: number): void {
-    const nowMs = this.#clock.elapsedMs();
+  #take({ id, charges }: Pick<Reservation, "id" | "charges">, nowMs: number, ttlMs: number): void {
     const budgets: Open["budgets"][number][] = [];
     for (const { meter, amount } of charges) {
       if (meter.kind === "rate") {
@@ -139,6 +138,7 @@ export class Account {
         budgets.push({ name: meter.name, periodEndMs: spending.periodEndMs, amount });
       }
     }
+    const expiresMs = nowMs + ttlMs;
     this.#open.set(id, { expiresMs, budgets });
     this.#nextExpiryMs = Math.min(this.#nextExpiryMs, expiresMs);
   }

@@ -1,5 +1,5 @@
 import { PenstockError } from "../../contracts/errors.ts";
-import type { HotStore, LeaseAnswer, Reservation, ReserveAnswer } from "./hot.ts";
+import type { HotStore, LeaseAnswer, Reservation, ReserveAnswer, StoreHealth } from "./hot.ts";
 import { MemoryHotStore } from "./hot-memory.ts";
 
 /** What happens while the shared store cannot be reached. */
@@ -9,13 +9,11 @@ export interface GuardOptions {
    * much; `deny`: requests are refused with `overloaded`.
    */
   readonly onStoreFailure: "local" | "deny";
-  readonly onChange: (state: GuardState, error: unknown) => void;
+  /** `error` is what the store was lost by. */
+  readonly onChange: (state: StoreHealth["state"], error: unknown) => void;
   /** How often a lost store is tried. */
   readonly probeIntervalMs?: number;
 }
-
-/** `shared` while the shared store is asked, `lost` while it is only probed. */
-export type GuardState = "shared" | "lost";
 
 /** So many failures in a row, and the store is not asked any more. */
 const maxFailures = 3;
@@ -25,9 +23,13 @@ const maxOwed = 50_000;
 /** Sent at once when it is back. */
 const owedBatch = 100;
 
+/** One that failed so often is not the store's failure. */
+const maxPayments = 20;
+
 interface Owed {
   readonly reservation: Reservation;
   readonly amounts: readonly number[];
+  readonly failures: number;
 }
 
 /**
@@ -46,6 +48,7 @@ export class GuardedHotStore implements HotStore {
   #dropped = 0;
   #fallbacks = 0;
   #probe: NodeJS.Timeout | undefined;
+  #probing = false;
   #closed = false;
 
   constructor(shared: HotStore, options: GuardOptions) {
@@ -53,13 +56,9 @@ export class GuardedHotStore implements HotStore {
     this.#options = options;
   }
 
-  get state(): GuardState {
-    return this.#probe === undefined ? "shared" : "lost";
-  }
-
-  /** For metrics: operations that this gateway did alone, settlements that wait, and those that were dropped. */
-  get counts(): { readonly fallbacks: number; readonly owed: number; readonly dropped: number } {
-    return { fallbacks: this.#fallbacks, owed: this.#owed.length, dropped: this.#dropped };
+  get health(): StoreHealth {
+    const state = this.#probe === undefined ? "ok" : "lost";
+    return { state, fallbacks: this.#fallbacks, owed: this.#owed.length, dropped: this.#dropped };
   }
 
   async reserve(reservation: Reservation, ttlMs: number): Promise<ReserveAnswer> {
@@ -161,31 +160,30 @@ export class GuardedHotStore implements HotStore {
 
   #lose(error: unknown): void {
     if (this.#probe !== undefined || this.#closed) return;
-    let probing = false;
-    const probe = setInterval(() => {
-      if (probing) return;
-      probing = true;
-      void this.#return().finally(() => (probing = false));
-    }, this.#options.probeIntervalMs ?? defaultProbeIntervalMs).unref();
-    this.#probe = probe;
+    const intervalMs = this.#options.probeIntervalMs ?? defaultProbeIntervalMs;
+    this.#probe = setInterval(() => void this.#tryReturn(), intervalMs).unref();
     this.#options.onChange("lost", error);
   }
 
-  async #return(): Promise<void> {
+  async #tryReturn(): Promise<void> {
+    if (this.#probing) return;
+    this.#probing = true;
     try {
       await this.#shared.version("probe");
-      await this.#payOwed();
+      await this.#payOwed().catch(() => undefined);
+      clearInterval(this.#probe);
+      this.#probe = undefined;
+      this.#failures = 0;
+      if (!this.#closed) this.#options.onChange("ok", undefined);
     } catch {
-      return;
+      // Still lost.
+    } finally {
+      this.#probing = false;
     }
-    clearInterval(this.#probe);
-    this.#probe = undefined;
-    this.#failures = 0;
-    if (!this.#closed) this.#options.onChange("shared", undefined);
   }
 
-  #owe(owed: Owed): void {
-    if (this.#owed.length < maxOwed) this.#owed.push(owed);
+  #owe(owed: Omit<Owed, "failures">, failures = 0): void {
+    if (this.#owed.length < maxOwed && failures < maxPayments) this.#owed.push({ ...owed, failures });
     else this.#dropped += 1;
   }
 
@@ -196,9 +194,13 @@ export class GuardedHotStore implements HotStore {
 
   async #pay(): Promise<void> {
     while (this.#owed.length > 0) {
-      const batch = this.#owed.slice(0, owedBatch);
-      await Promise.all(batch.map(({ reservation, amounts }) => this.#shared.settle(reservation, amounts)));
-      this.#owed.splice(0, batch.length);
+      const batch = this.#owed.splice(0, owedBatch);
+      const results = await Promise.allSettled(
+        batch.map(({ reservation, amounts }) => this.#shared.settle(reservation, amounts)),
+      );
+      const failed = batch.filter((_, at) => results[at]?.status === "rejected");
+      for (const owed of failed) this.#owe(owed, owed.failures + 1);
+      if (failed.length > 0) throw new Error(`${failed.length} settlements failed`);
     }
   }
 }

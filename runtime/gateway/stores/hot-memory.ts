@@ -1,6 +1,7 @@
 import { PenstockError } from "../../contracts/errors.ts";
 import { Account, systemClock, type AccountState, type Clock } from "./account.ts";
 import {
+  healthy,
   maxValueBytes,
   type Charge,
   type HotStore,
@@ -31,6 +32,7 @@ interface Value {
 
 /** The hot store of a single gateway: in this process, gone with it unless `hot-file.ts` keeps its accounts. */
 export class MemoryHotStore implements HotStore {
+  readonly health = healthy;
   readonly #clock: Clock;
   readonly #bounds: MemoryBounds;
   readonly #accounts = new Map<string, Account>();

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { Cluster, Redis } from "ioredis";
 import { z } from "zod";
 import {
+  healthy,
   maxValueBytes,
   settledMemoryMs,
   type Charge,
@@ -13,7 +14,7 @@ import {
 import { acquireScript, releaseScript, renewScript, reserveScript, settleScript } from "./hot-scripts.ts";
 import { periodEnd, periodStart } from "./period.ts";
 
-/** Where a Redis or Valkey server is, from version 5 on, and how it is used. */
+/** Where a Redis (from version 6 on) or Valkey server is, and how it is used. */
 export interface RedisOptions {
   /** `redis://` or, with TLS, `rediss://`; user and password inside. */
   readonly url: string;
@@ -38,6 +39,7 @@ const leaseReply = z.tuple([z.string(), z.number()]);
  * the server the eviction policy `volatile-ttl`: budgets carry the longest time to live, so values go first.
  */
 export class RedisHotStore implements HotStore {
+  readonly health = healthy;
   readonly #client: Redis | Cluster;
   readonly #prefix: string;
 

@@ -90,8 +90,24 @@ export interface Versions {
   version(key: string): Promise<number>;
 }
 
+/** How a store is, for metrics and `/health`. */
+export interface StoreHealth {
+  /** `lost` while it is not asked, only probed. */
+  readonly state: "ok" | "lost";
+  /** Operations that this gateway did alone, or left out, because the store failed. */
+  readonly fallbacks: number;
+  /** Settlements that wait for the store to come back, and those that never reached it. */
+  readonly owed: number;
+  readonly dropped: number;
+}
+
+/** Of a store that has no way around its failures. */
+export const healthy: StoreHealth = { state: "ok", fallbacks: 0, owed: 0, dropped: 0 };
+
 /** State that all gateways share and that changes with each request. Methods reject when the store cannot be reached. */
-export interface HotStore extends Meters, Leases, Values, Versions, AsyncDisposable {}
+export interface HotStore extends Meters, Leases, Values, Versions, AsyncDisposable {
+  readonly health: StoreHealth;
+}
 
 /** A value above this is not kept: one response must not crowd out the rest. */
 export const maxValueBytes = 4 * 2 ** 20;

@@ -11,6 +11,9 @@ export interface LedgerOptions {
   readonly onError: (error: unknown) => void;
 }
 
+/** SQLite writes so many in little more than a millisecond, in which nothing else runs. */
+const defaultBatchEntries = 200;
+
 /** A closing gateway tries so often to write what it has. */
 const closingAttempts = 3;
 
@@ -30,7 +33,7 @@ export class UsageLedger implements AsyncDisposable {
 
   constructor(store: Pick<Usage, "appendUsage">, options: LedgerOptions) {
     this.#store = store;
-    this.#batchEntries = options.batchEntries ?? 500;
+    this.#batchEntries = options.batchEntries ?? defaultBatchEntries;
     this.#maxEntries = options.maxEntries ?? 100_000;
     this.#onError = options.onError;
     this.#timer = setInterval(() => void this.flush(), options.flushIntervalMs ?? 1_000).unref();

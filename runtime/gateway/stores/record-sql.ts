@@ -4,9 +4,6 @@ import { tenant as tenantSchema, type Tenant } from "../../contracts/tenant.ts";
 import type { ApiKey, RecordStore, UsageDimension, UsageEntry, UsageFilter, UsageSum } from "./record.ts";
 import { ConstraintError, type Sql, type SqlStatement, type SqlValue } from "./sql.ts";
 
-/** Rows in one INSERT: few enough that SQLite compiles it in a moment, many enough that PostgreSQL is asked seldom. */
-const rowsPerInsert = 100;
-
 /** Rows that an export holds at a time. */
 const pageRows = 1_000;
 
@@ -160,11 +157,15 @@ export class SqlRecordStore implements RecordStore {
   }
 
   async appendUsage(entries: readonly UsageEntry[]): Promise<void> {
-    await this.#sql.all(
-      Array.from({ length: Math.ceil(entries.length / rowsPerInsert) }, (_, at) =>
-        insertUsage(entries.slice(at * rowsPerInsert, (at + 1) * rowsPerInsert)),
-      ),
-    );
+    const { rowsPerInsert } = this.#sql;
+    const statements: SqlStatement[] = [];
+    let text = "";
+    for (let at = 0; at < entries.length; at += rowsPerInsert) {
+      const chunk = entries.slice(at, at + rowsPerInsert);
+      if (at === 0 || chunk.length < rowsPerInsert) text = insertText(chunk.length);
+      statements.push({ text, values: chunk.flatMap((entry) => usageFields.map((field) => storable(entry[field]))) });
+    }
+    await this.#sql.all(statements);
   }
 
   async sumUsage(filter: UsageFilter, groupBy: readonly UsageDimension[]): Promise<UsageSum[]> {
@@ -223,13 +224,14 @@ export class SqlRecordStore implements RecordStore {
   }
 }
 
-function insertUsage(entries: readonly UsageEntry[]): SqlStatement {
+/** An INSERT of so many entries. */
+function insertText(count: number): string {
   const width = usageFields.length;
-  const rows = entries.map((_, at) => `(${usageFields.map((__, column) => `$${at * width + column + 1}`).join(", ")})`);
-  return {
-    text: `INSERT INTO usage_entries (${usageNames}) VALUES ${rows.join(", ")} ON CONFLICT (id) DO NOTHING`,
-    values: entries.flatMap((entry) => usageFields.map((field) => storable(entry[field]))),
-  };
+  const rows = Array.from(
+    { length: count },
+    (_, at) => `(${usageFields.map((__, column) => `$${at * width + column + 1}`).join(", ")})`,
+  );
+  return `INSERT INTO usage_entries (${usageNames}) VALUES ${rows.join(", ")} ON CONFLICT (id) DO NOTHING`;
 }
 
 /** What both databases take: one entry that one of them refuses would hold up all that come after it. */

@@ -23,6 +23,8 @@ const constraintClass = "23";
 
 /** A PostgreSQL database as `Sql`. */
 export class PostgresSql implements Sql {
+  /** PostgreSQL takes 65,535 parameters. */
+  readonly rowsPerInsert = 500;
   readonly #pool: Pool;
 
   private constructor(pool: Pool) {

@@ -17,6 +17,8 @@ const constraint = 19;
  * may lose the last. Throws `invalid_config` for a file that a newer Penstock made.
  */
 export class SqliteSql implements Sql {
+  /** Measured: 500 entries in 3 ms, which no request may run in; in one statement of 100 rows each 20 ms. */
+  readonly rowsPerInsert = 1;
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
 

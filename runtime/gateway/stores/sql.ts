@@ -6,6 +6,8 @@ export type SqlRow = Readonly<Record<string, unknown>>;
 
 /** SQL that SQLite and PostgreSQL both understand, with parameters `$1`, `$2` and so on. */
 export interface Sql extends AsyncDisposable {
+  /** What is fastest: many where a statement is a round trip, one where binding many parameters is what costs. */
+  readonly rowsPerInsert: number;
   rows(text: string, values?: readonly SqlValue[]): Promise<SqlRow[]>;
   /** All statements or none. */
   all(statements: readonly SqlStatement[]): Promise<void>;

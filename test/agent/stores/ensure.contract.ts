@@ -1,3 +1,4 @@
+import { safetensorsParts } from "../../support/safetensors-bytes.ts";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -78,9 +79,9 @@ function waysContract(server: () => StoreServer, { folders, open }: Way): void {
     const wanted = new Map([
       ["config.json", Buffer.from('{"model_type":"llama"}')],
       ["tokenizer.json", patternedBytes(300_000)],
-      ["model.safetensors.index.json", Buffer.from("{}")],
-      ["model-00001-of-00002.safetensors", patternedBytes(MiB + 1, 2)],
-      ["model-00002-of-00002.safetensors", patternedBytes(700_001, 3)],
+      ["model.safetensors.index.json", Buffer.from('{"weight_map":{"a":"model-00001-of-00002.safetensors"}}')],
+      ["model-00001-of-00002.safetensors", shard("a", MiB + 1)],
+      ["model-00002-of-00002.safetensors", shard("b", 700_001)],
       ["original/empty.txt", Buffer.alloc(0)],
     ]);
     for (const [name, body] of wanted) await cache.store.put(`org/llama/${name}`, body);
@@ -158,4 +159,10 @@ async function expectFiles(directory: string, wanted: ReadonlyMap<string, Buffer
   for (const [name, body] of wanted) {
     expect((await readFile(join(directory, name))).equals(body), name).toBe(true);
   }
+}
+
+/** A shard with one tensor of so many bytes, none of which is like its neighbours. */
+function shard(tensor: string, bytes: number): Buffer {
+  const header = { [tensor]: { dtype: "I8", shape: [bytes], data_offsets: [0, bytes] } };
+  return safetensorsParts(JSON.stringify(header), patternedBytes(bytes));
 }

@@ -34,6 +34,12 @@ export function usageEntry(about: Partial<UsageEntry> = {}): UsageEntry {
   };
 }
 
+async function collect(entries: AsyncIterable<UsageEntry>): Promise<UsageEntry[]> {
+  const list: UsageEntry[] = [];
+  for await (const entry of entries) list.push(entry);
+  return list;
+}
+
 const all = { fromMs: 0, toMs: 2 ** 50 };
 
 /** What every record store must do. `open` opens the same store once more, as another gateway or after a restart. */
@@ -97,10 +103,10 @@ export function recordContract(open: () => Promise<RecordStore>): void {
     const entry = usageEntry({ tenant: hostile, model: hostile });
     await store.appendUsage([entry]);
     const filter = { ...all, tenant: hostile, model: hostile };
-    expect(await Array.fromAsync(store.usage(filter))).toEqual([entry]);
+    expect(await collect(store.usage(filter))).toEqual([entry]);
     // One entry that cannot be stored as it is must not hold up the others.
     await store.appendUsage([usageEntry({ tenant: "odd", model: "a\0b\uD800", durationMs: 1.5, nanoUsd: Number.NaN })]);
-    const [odd] = await Array.fromAsync(store.usage({ ...all, tenant: "odd" }));
+    const [odd] = await collect(store.usage({ ...all, tenant: "odd" }));
     expect(odd).toMatchObject({ model: "ab\uFFFD", durationMs: 2, nanoUsd: 0 });
   });
 
@@ -156,8 +162,8 @@ export function recordContract(open: () => Promise<RecordStore>): void {
       }),
     );
     await store.appendUsage(entries.toReversed());
-    expect(await Array.fromAsync(store.usage({ ...all, tenant: "export" }))).toEqual(entries);
-    const part = await Array.fromAsync(store.usage({ fromMs: noon + 1, toMs: noon + 2, tenant: "export" }));
+    expect(await collect(store.usage({ ...all, tenant: "export" }))).toEqual(entries);
+    const part = await collect(store.usage({ fromMs: noon + 1, toMs: noon + 2, tenant: "export" }));
     expect(part).toHaveLength(845);
   });
 

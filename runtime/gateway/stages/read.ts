@@ -1,0 +1,119 @@
+import type { IncomingMessage } from "node:http";
+import type { Readable } from "node:stream";
+import { readBody } from "../../lib/http.ts";
+import { readJsonCall } from "../api/call.ts";
+import { editBody } from "../api/edit-body.ts";
+import { endpointOf, type EndpointPath } from "../api/endpoints.ts";
+import { readFormCall } from "../api/form.ts";
+import { hashName, prefixHashes } from "../routing/prefix-hash.ts";
+
+/** A request whose body was read as far as it must be, and checked. */
+export interface ReadRequest {
+  /** As the client named it: a model, an alias, or `base:adapter`. */
+  readonly model: string;
+  /** Whether the answer is a stream of server-sent events. */
+  readonly streams: boolean;
+  /** What goes to the engine, when it shall be told `engineModel`. A stream can be sent once. */
+  body(engineModel: string): Buffer | Readable;
+  /** Bytes that the gateway keeps of it. */
+  readonly bytes: number;
+  readonly hidesUsage: boolean;
+  /** From above, in tokens: four bytes are one, as everywhere in this gateway. */
+  readonly promptTokens: number;
+  /** What the client allows the answer to be; undefined when it says nothing. */
+  readonly maxTokens: number | undefined;
+  /** Names the conversation for policies that keep one together; null when the client says nothing. */
+  readonly sessionKey: string | null;
+  /** Hashes of the prompt's blocks; computed when asked for. `seed` keeps apart what shares no cache. */
+  prefix(seed: string): Uint32Array;
+}
+
+/** Bounds of a body. */
+export interface ReadBounds {
+  readonly maxBodyBytes: number;
+  /** Hosts that images and files of a request may be fetched from by the engine. */
+  readonly allowedHosts: readonly string[];
+}
+
+/** Tokens that an image is taken for: a tile or two of today's vision models. */
+const imageTokens = 1_500;
+
+/** What is kept of an upload in memory while its `model` has not come. */
+const maxSpoolBytes = 256 * 1024;
+
+/** Forms carry sound files, which are larger than prompts. */
+const uploadFactor = 8;
+
+/** Header of clients that have no field for their conversation. */
+const sessionHeader = "x-session-id";
+
+/** Reads and checks the body. Throws errors of the table with `param`. */
+export async function readRequest(
+  path: EndpointPath,
+  incoming: IncomingMessage,
+  bounds: ReadBounds,
+): Promise<ReadRequest> {
+  if (endpointOf(path).body === "multipart") return readForm(path, incoming, bounds);
+  const call = readJsonCall(path, await readBody(incoming, bounds.maxBodyBytes), bounds.allowedHosts);
+  const { fields, body } = call;
+  return {
+    model: call.model,
+    streams: call.streams,
+    hidesUsage: call.hidesUsage,
+    body: (engineModel) => (engineModel === call.model ? body : editBody(body, fields, { model: engineModel })),
+    bytes: body.length,
+    promptTokens: endpointOf(path).usage === "never" ? 0 : promptTokensOf(body, fields),
+    maxTokens: maxTokensOf(path, fields),
+    sessionKey: text(fields["prompt_cache_key"]) ?? text(fields["user"]) ?? text(incoming.headers[sessionHeader]),
+    prefix: (seed) => prefixHashes(promptOf(body), hashName(seed)),
+  };
+}
+
+async function readForm(path: EndpointPath, incoming: IncomingMessage, bounds: ReadBounds): Promise<ReadRequest> {
+  const call = await readFormCall(path, incoming, { maxBytes: bounds.maxBodyBytes * uploadFactor, maxSpoolBytes });
+  return {
+    model: call.model,
+    streams: call.streams,
+    hidesUsage: false,
+    // A form streams through unread, so its engine is told the name that the client wrote.
+    body: () => call.body,
+    bytes: call.spooledBytes,
+    promptTokens: 0,
+    maxTokens: 0,
+    sessionKey: null,
+    prefix: () => new Uint32Array(0),
+  };
+}
+
+/** The part of a body in which prompts begin alike: what comes before differs from request to request. */
+function promptOf(body: Buffer): Buffer {
+  for (const field of ['"messages"', '"prompt"', '"input"']) {
+    const at = body.indexOf(field);
+    if (at !== -1) return body.subarray(at);
+  }
+  return body;
+}
+
+function promptTokensOf(body: Buffer, fields: Readonly<Record<string, unknown>>): number {
+  // Pictures in base64 are no tokens of four bytes.
+  if (!body.includes('"data:')) return Math.ceil(body.length / 4);
+  return Math.ceil(charactersIn(fields) / 4);
+}
+
+function charactersIn(value: unknown): number {
+  if (typeof value === "string") return value.startsWith("data:") ? imageTokens * 4 : value.length;
+  if (typeof value !== "object" || value === null) return 0;
+  return Object.values(value).reduce((sum: number, each) => sum + charactersIn(each), 0);
+}
+
+function maxTokensOf(path: EndpointPath, fields: Readonly<Record<string, unknown>>): number | undefined {
+  if (endpointOf(path).task !== "generate") return 0;
+  const told = ["max_completion_tokens", "max_tokens", "max_output_tokens"].map((name) => fields[name]);
+  const most = told.find((value) => typeof value === "number");
+  const answers = typeof fields["n"] === "number" ? fields["n"] : 1;
+  return typeof most === "number" ? most * answers : undefined;
+}
+
+function text(value: unknown): string | null {
+  return typeof value === "string" && value !== "" ? value.slice(0, 512) : null;
+}

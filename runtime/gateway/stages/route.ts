@@ -1,0 +1,111 @@
+import type { RelayTap } from "../../lib/relay.ts";
+import type { Exchange } from "../exchange.ts";
+import type { Deployment } from "../registry/catalog.ts";
+import type { ModelRegistry, Replica } from "../registry/registry.ts";
+import { policies, type PolicyName } from "../routing/index.ts";
+import { Router, type Route } from "../routing/router.ts";
+
+/** Tokens of an answer whose length nobody bounds. */
+const expectedTokens = 256;
+
+/** A replica that was chosen, with its place in the router's books until it is disposed of. */
+export interface Routed extends Disposable {
+  readonly replica: Replica;
+  /** Tells the books of the first byte, in front of another tap. */
+  readonly tap: RelayTap;
+  /** Why this one: for people. */
+  readonly explanation: Route["explanation"];
+}
+
+interface Known {
+  readonly router: Router;
+  /** The list of replicas that the router has heard of last. */
+  seen: readonly Replica[];
+}
+
+/** Chooses replicas: one router per model, which keeps books of what this gateway has routed. */
+export class Routing {
+  readonly #registry: ModelRegistry;
+  readonly #routers = new Map<string, Known>();
+  #policy: PolicyName;
+
+  constructor(registry: ModelRegistry, policy: PolicyName) {
+    this.#registry = registry;
+    this.#policy = policy;
+  }
+
+  get policy(): PolicyName {
+    return this.#policy;
+  }
+
+  set policy(policy: PolicyName) {
+    this.#policy = policy;
+    for (const { router } of this.#routers.values()) router.policy = policies[policy];
+  }
+
+  /** A replica that takes requests and is not in `tried`, unless all of them are; null when there is none at all. */
+  choose(exchange: Exchange, tried: ReadonlySet<string>, explain: boolean): Routed | null {
+    const { model, adapter, request, principal } = exchange;
+    const replicas = this.#registry.replicas(model);
+    const { router } = this.#routerOf(model, replicas);
+    const asked = {
+      promptTokens: request.promptTokens,
+      // Adapters share no cache with each other, and tenants shall not learn of each other from its speed.
+      prefix: request.prefix(`${principal.tenant.id}:${adapter ?? ""}`),
+      sessionKey: request.sessionKey,
+      adapter: adapter ?? null,
+      expectedOutputTokens: request.maxTokens ?? expectedTokens,
+    };
+    const now = performance.now();
+    const exclude = replicas.every(({ agentUrl }) => tried.has(agentUrl)) ? new Set<string>() : tried;
+    const route = router.route(asked, now, { explain, exclude });
+    const replica = replicas.find(({ agentUrl }) => agentUrl === route?.replica);
+    if (route === null || replica === undefined) {
+      route?.end(now);
+      return null;
+    }
+    return {
+      replica,
+      explanation: route.explanation,
+      tap: tapped(exchange.account.tap, route),
+      [Symbol.dispose]: () => route.end(performance.now()),
+    };
+  }
+
+  #routerOf(model: Deployment, replicas: readonly Replica[]): Known {
+    let known = this.#routers.get(model.name);
+    if (known === undefined) {
+      known = { router: new Router({ policy: policies[this.#policy] }), seen: [] };
+      this.#routers.set(model.name, known);
+    }
+    if (known.seen !== replicas) this.#tell(known, replicas);
+    return known;
+  }
+
+  /** Tells a router which replicas there are, and what their heartbeats said. */
+  #tell(known: Known, replicas: readonly Replica[]): void {
+    const { router, seen } = known;
+    const now = performance.now();
+    const urls = new Set(replicas.map(({ agentUrl }) => agentUrl));
+    for (const { agentUrl } of seen) if (!urls.has(agentUrl)) router.remove(agentUrl);
+    for (const { agentUrl, report } of replicas) {
+      const account = router.account(agentUrl) ?? router.add(agentUrl);
+      account.adapters = new Set(report.adapters.filter(({ state }) => state === "READY").map(({ name }) => name));
+      const { engine } = report;
+      if (engine === null) continue;
+      account.measured({ waiting: engine.waiting, running: engine.running, kvUsage: engine.kv_usage }, now);
+    }
+    known.seen = replicas;
+  }
+}
+
+function tapped(tap: RelayTap, route: Route): RelayTap {
+  return {
+    begin: (status, headers) => tap.begin(status, headers),
+    write(chunk) {
+      route.firstByte(performance.now());
+      return tap.write(chunk);
+    },
+    end: () => tap.end(),
+  };
+}
