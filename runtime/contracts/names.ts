@@ -18,6 +18,9 @@ export const envNames = {
   /** Azure Blob Storage without an Entra identity, as Azure's own tools name them. */
   azureConnection: "AZURE_STORAGE_CONNECTION_STRING",
   azureSas: "AZURE_STORAGE_SAS_TOKEN",
+  /** Stores that several gateways share. */
+  redisUrl: "PENSTOCK_REDIS_URL",
+  postgresUrl: "PENSTOCK_POSTGRES_URL",
 } as const;
 
 /** Response header with the id that logs carry for the request. */

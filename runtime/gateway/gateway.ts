@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import { tenant, type Principal } from "../contracts/tenant.ts";
 import type { Logger } from "../lib/log.ts";
 import { Relay } from "../lib/relay.ts";
-import { serve } from "../lib/serve.ts";
+import { serve, type ServeOptions } from "../lib/serve.ts";
 import { Admission } from "./admission/admission.ts";
 import type { QueueLimits } from "./admission/fair-queue.ts";
 import { Agents } from "./fleet/agents.ts";
@@ -24,12 +24,15 @@ import { defaultPolicy } from "./routing/index.ts";
 import { Holds } from "./stages/hold.ts";
 import { Meter } from "./stages/meter.ts";
 import { Routing } from "./stages/route.ts";
-import { openHotStore } from "./stores/index.ts";
+import type { Meters } from "./stores/hot.ts";
+import { openHotStore, type HotStoreOptions } from "./stores/index.ts";
 
 /** A gateway that listens. */
 export interface Gateway {
   readonly url: string;
   readonly registry: ModelRegistry;
+  /** Takes other models and aliases without a failed request. Throws why a new version could not be loaded. */
+  reload(changed: Pick<GatewayOptions, "models" | "aliases">): Promise<void>;
   /** Takes nothing new, lets open requests end until the drain time-out, then cuts the rest. */
   stop(): Promise<void>;
 }
@@ -55,10 +58,8 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
   const onError = (error: unknown): void => log.warn({ err: error }, "store failed");
   const agents = new Agents(options.fleets, { token: options.agentToken, log });
   const registry = new ModelRegistry(agents, new Catalog(options.models, options.aliases), log);
-  stack.defer(() => {
-    registry.stop();
-    agents.stop();
-  });
+  stack.defer(() => agents.stop());
+  stack.defer(() => registry.stop());
   const holds = new Holds(options.hold);
   const routing = new Routing(registry, options.routing ?? defaultPolicy);
   const relay = new Relay({ keepAlive: true });
@@ -66,16 +67,8 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
   const meter = new Meter(registry, holds);
   const prices = new Map(Object.entries(options.prices ?? {}));
   const metering = meteringOf(options, { meter, prices, log, stack });
-  const hot = stack.use(await openHotStore(options.stores?.hot ?? { kind: "memory" }, onError));
-  const admission = stack.use(
-    new Admission({
-      meters: hot,
-      capacity: (name) => capacityOf(name, { registry, options }),
-      queue: { ...defaultQueue, ...options.queue },
-      defaultMaxTokens: options.defaultMaxTokens ?? defaultMaxTokens,
-      onError,
-    }),
-  );
+  const hot = stack.use(await openHotStore(hotStoreOf(options, log), onError));
+  const admission = stack.use(admissionOf(options, { meters: hot, registry, onError }));
   let draining = false;
   const app = gatewayApp({
     registry,
@@ -85,6 +78,7 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
     meter,
     metering,
     admission,
+    log,
     prices: () => prices,
     identify: identifier(options),
     agentToken: options.agentToken,
@@ -92,10 +86,8 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
     timeouts: options,
     draining: () => draining,
     version: version(),
-    log,
   });
-  const tls = options.tls === undefined ? {} : { tls: { files: options.tls, log } };
-  const listening = await serve(app, options.listen, tls);
+  const listening = await serve(app, options.listen, tlsOf(options, log));
   stack.defer(() => listening.close(options.drainTimeoutMs));
   await agents.start();
   for (const model of registry.catalog.all) if (model.warm) void registry.load(model);
@@ -103,11 +95,34 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
   return {
     url: listening.url,
     registry,
+    reload: ({ models, aliases = {} }) => registry.reload(models, aliases),
     async stop() {
       draining = true;
       await running.disposeAsync();
     },
   };
+}
+
+function tlsOf({ tls }: GatewayOptions, log: Logger): ServeOptions {
+  return tls === undefined ? {} : { tls: { files: tls, log } };
+}
+
+function hotStoreOf({ stores }: GatewayOptions, log: Logger): HotStoreOptions {
+  const hot = stores?.hot ?? { kind: "memory" };
+  if (hot.kind === "memory") return hot;
+  return { ...hot, onChange: (state, error) => log.warn({ state, err: error }, "shared store of limits") };
+}
+
+function admissionOf(
+  options: GatewayOptions,
+  parts: { readonly meters: Meters; readonly registry: ModelRegistry; readonly onError: (error: unknown) => void },
+): Admission {
+  return new Admission({
+    ...parts,
+    capacity: (name) => capacityOf(name, { registry: parts.registry, options }),
+    queue: { ...defaultQueue, ...options.queue },
+    defaultMaxTokens: options.defaultMaxTokens ?? defaultMaxTokens,
+  });
 }
 
 /** Requests of a model that may run at once: so many on each replica, and one replica's worth while it loads. */

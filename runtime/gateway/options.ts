@@ -6,7 +6,9 @@ import type { ProxyTrust } from "./identity/client-address.ts";
 import type { Issuer } from "./identity/issuer.ts";
 import type { ModelPrice } from "./metering/prices.ts";
 import type { PolicyName } from "./routing/index.ts";
-import type { HotStoreOptions, RecordStoreOptions } from "./stores/index.ts";
+import type { GuardOptions } from "./stores/guarded.ts";
+import type { RedisOptions } from "./stores/hot-redis.ts";
+import type { RecordStoreOptions } from "./stores/index.ts";
 import type { EngineSpec } from "../contracts/engine.ts";
 import type { ModelSpec } from "../contracts/model.ts";
 import type { ListenAddress } from "../lib/serve.ts";
@@ -22,9 +24,9 @@ export interface ServedModel {
   /** Loaded when the gateway starts instead of at the first request. */
   readonly warm: boolean;
   /** When agents take it down by themselves. */
-  readonly idle?: IdlePolicy;
+  readonly idle?: IdlePolicy | undefined;
   /** Never evicted for another model, and its files stay on disk. */
-  readonly pinned?: boolean;
+  readonly pinned?: boolean | undefined;
 }
 
 /** Bounds of held requests: those that wait for a model to load. */
@@ -34,41 +36,49 @@ export interface HoldLimits {
   readonly maxSeconds: number;
 }
 
+/** Where state is kept: in files of this gateway, or in stores that several share. */
+export interface StoreOptions {
+  readonly hot:
+    | { readonly kind: "memory"; readonly file?: string }
+    | ({ readonly kind: "redis" } & RedisOptions & Pick<GuardOptions, "onStoreFailure">);
+  readonly record: RecordStoreOptions;
+}
+
 /** What a gateway is made of. */
 export interface GatewayOptions {
   readonly listen: ListenAddress;
   /** Serves HTTPS, and follows the files when they are renewed. */
-  readonly tls?: TlsFiles;
+  readonly tls?: TlsFiles | undefined;
   /** A key that may do everything, for a single machine and to create the first keys; null for none. */
   readonly apiKey: string | null;
   /** Tenants that exist whatever the record store says. */
-  readonly tenants?: readonly Tenant[];
+  readonly tenants?: readonly Tenant[] | undefined;
   /** Who may issue tokens. */
-  readonly issuers?: readonly Issuer[];
+  readonly issuers?: readonly Issuer[] | undefined;
   /** Addresses that may use this gateway at all; absent for any. */
-  readonly allowedAddresses?: readonly string[];
+  readonly allowedAddresses?: readonly string[] | undefined;
   /** Proxies of ours in front, and the header in which they tell the client's address. */
-  readonly proxies?: { readonly trusted: readonly string[]; readonly header: ProxyTrust["header"] };
+  readonly proxies?: { readonly trusted: readonly string[]; readonly header: ProxyTrust["header"] } | undefined;
   /** Where state is kept. Absent: in this process, and lost with it. */
-  readonly stores?: { readonly hot: HotStoreOptions; readonly record: RecordStoreOptions };
+  readonly stores?: StoreOptions | undefined;
   /** Requests of a model that run at once on each of its replicas; absent for no bound. */
-  readonly maxRunningPerReplica?: number;
-  readonly queue?: Partial<QueueLimits>;
+  readonly maxRunningPerReplica?: number | undefined;
+  readonly queue?: Partial<QueueLimits> | undefined;
   /** Tokens that an answer without a bound of its own is taken to have when limits are reserved. */
-  readonly defaultMaxTokens?: number;
-  readonly routing?: PolicyName;
+  readonly defaultMaxTokens?: number | undefined;
+  readonly routing?: PolicyName | undefined;
   /** By model, or by `model:adapter`. */
-  readonly prices?: Readonly<Record<string, ModelPrice>>;
+  readonly prices?: Readonly<Record<string, ModelPrice>> | undefined;
   /** Usage as JSON lines. */
-  readonly usageFile?: string;
+  readonly usageFile?: string | undefined;
   /** Hosts that images and files of a request may be fetched from by the engine. */
-  readonly allowedHosts?: readonly string[];
+  readonly allowedHosts?: readonly string[] | undefined;
   readonly fleets: readonly FleetOptions[];
   /** Token that all agents ask for. */
   readonly agentToken: string;
   readonly models: readonly ServedModel[];
   /** Names that stand for several models, each as often as its weight says. */
-  readonly aliases?: Aliases;
+  readonly aliases?: Aliases | undefined;
   readonly hold: HoldLimits;
   /** A body above this is refused. */
   readonly maxBodyBytes: number;

@@ -11,7 +11,7 @@ export interface TlsFiles {
   readonly certFile: string;
   readonly keyFile: string;
   /** Roots of client certificates. With it, a client without a certificate of theirs gets no connection. */
-  readonly clientCaFile?: string;
+  readonly clientCaFile?: string | undefined;
 }
 
 /** What the files hold: a certificate that is in date or not, and the key that belongs to it. */

@@ -276,7 +276,7 @@ describe("the keys of an issuer", () => {
     [
       "a discovery document of another issuer",
       discovery,
-      () => JSON.stringify({ issuer: "https://x.example", jwks_uri: "https://x.example" }),
+      (url) => JSON.stringify({ issuer: "https://x.example", jwks_uri: `${url}/keys` }),
     ],
     ["keys over clear text", discovery, (url) => JSON.stringify({ issuer: url, jwks_uri: "http://192.0.2.1/keys" })],
     ["keys in a file", discovery, (url) => JSON.stringify({ issuer: url, jwks_uri: "file:///etc/passwd" })],
@@ -298,7 +298,7 @@ describe("the keys of an issuer", () => {
     await expect(authenticate(await server.sign({}))).rejects.toEqual(undecided);
     second.breakWith = {
       path: "/keys",
-      answer: (_in, outgoing) => outgoing.writeHead(302, { location: `${server.url}/keys` }).end(),
+      answer: (_in, outgoing) => outgoing.writeHead(302, { location: `${second.url}/moved` }).end(),
     };
     await expect(authenticate(await second.sign({}))).rejects.toEqual(undecided);
   });

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { PenstockError } from "../../runtime/contracts/errors.ts";
 import { tenant, type Principal, type Tenant } from "../../runtime/contracts/tenant.ts";
@@ -116,6 +117,14 @@ describe("API keys", () => {
       });
     // One second by contract; the rest is for a machine that is busy.
     expect(performance.now() - revokedAt).toBeLessThan(3_000);
+  });
+
+  it("that were not used for a while are looked up before they count", async () => {
+    const { authenticate, created, service } = await withKeys([acme], { freshMs: 20 });
+    await authenticate(created.key);
+    await service.revokeKey(created.id);
+    await delay(25);
+    await expect(authenticate(created.key)).rejects.toThrow(/was revoked/);
   });
 
   it("stop working when they expire, when their tenant is removed, and stay so when the tenant comes back", async () => {

@@ -20,7 +20,7 @@ export function safetensors(tensors: Readonly<Record<string, TestTensor>>): Buff
 }
 
 /** A safetensors file from a header's text, which may lie, and its data. */
-export function safetensorsParts(header: string | Buffer, data = Buffer.alloc(0)): Buffer {
+export function safetensorsParts(header: string | Buffer, data: Buffer = Buffer.alloc(0)): Buffer {
   const json = Buffer.from(header);
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(json.length));

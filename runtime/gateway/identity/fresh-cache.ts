@@ -44,7 +44,7 @@ export class FreshCache<Value> {
     const entry = this.#found.get(id) ?? this.#missing.get(id);
     if (entry === undefined) return this.#load(id);
     const age = performance.now() - entry.loadedAt;
-    
+    if (age >= this.#options.freshMs) return this.#loadOrStale(id, entry);
     // Half of the time is left: the load can end before the entry is too old.
     if (age >= this.#options.freshMs / 2 && entry.value !== undefined && this.#mayLoad(entry)) {
       void this.#load(id).catch(() => undefined);

@@ -27,7 +27,7 @@ export const issuerKeyDefaults: IssuerKeyOptions = {
 
 const discoveryDocument = z.object({ issuer: z.string(), jwks_uri: z.url() });
 
-/** Only what checks a signature; a symmetric or private key in the set is dropped. */
+/** jose reads the fields of each key when a token names it; a symmetric one never fits an algorithm of ours. */
 const keySet = z.object({ keys: z.array(z.looseObject({ kty: z.string() })).max(100) });
 
 type FindKey = ReturnType<typeof createLocalJWKSet>;
@@ -86,7 +86,7 @@ export class IssuerKeys {
     try {
       const uri = this.#issuer.jwksUri ?? (await this.#discover());
       const { keys } = keySet.parse(await this.#readJson(uri));
-      const find = createLocalJWKSet({ keys: keys.filter((key) => key.kty !== "oct" && key["d"] === undefined) });
+      const find = createLocalJWKSet({ keys });
       this.#keys = { find, fetchedAt: performance.now() };
       this.#hasFailed = false;
       return find;

@@ -2,10 +2,10 @@ import type { TokenCounts } from "./tokens.ts";
 
 /** What a model's work costs, in USD. Left out is free; cached tokens cost what others do unless told otherwise. */
 export interface ModelPrice {
-  readonly perMillionPromptTokens?: number;
-  readonly perMillionCachedTokens?: number;
-  readonly perMillionCompletionTokens?: number;
-  readonly perAudioMinute?: number;
+  readonly perMillionPromptTokens?: number | undefined;
+  readonly perMillionCachedTokens?: number | undefined;
+  readonly perMillionCompletionTokens?: number | undefined;
+  readonly perAudioMinute?: number | undefined;
 }
 
 /** Prices by model, or by `model:adapter` where an adapter has its own. */

@@ -28,8 +28,6 @@ export interface Ticket {
 
 /** How much of the head of the queue is taken as done, at most, before its first byte shows it. */
 const mostOfHead = 0.95;
-/** A prefill that takes that many times what was predicted is not being worked on. */
-const patience = 2;
 /** Until an engine has said otherwise: an 8B model on 80 GB. */
 export const defaultKvTokens = 400_000;
 
@@ -74,14 +72,6 @@ export class ReplicaAccount implements ReplicaState {
     if (head === undefined) return 0;
     const done = (this.#nowMs - this.#headSinceMs) * this.rates.prefillTokensPerMs;
     return this.#queuedTokens - Math.min(done, head.work.uncachedTokens * mostOfHead);
-  }
-
-  /** What the head of the queue has waited beyond its own prefill: the engine has no room for it. */
-  get stalledMs(): number {
-    const [head] = this.#queue;
-    if (head === undefined) return 0;
-    const expectedMs = this.baseMs + this.tokenMs + head.work.uncachedTokens / this.prefillTokensPerMs;
-    return Math.max(0, this.#nowMs - this.#headSinceMs - patience * expectedMs);
   }
 
   get prefillTokensPerMs(): number {

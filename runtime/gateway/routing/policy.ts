@@ -32,8 +32,6 @@ export interface ReplicaState {
   readonly prefilling: number;
   /** Uncached prompt tokens routed and not yet prefilled. */
   readonly pendingTokens: number;
-  /** How much longer than predicted the head of the queue has waited: the engine has no room for it. 0: it is not late. */
-  readonly stalledMs: number;
   /** Prompt and output tokens of this gateway's requests: what they hold of the KV cache, or will. */
   readonly contextTokens: number;
   /** Requests in the engine's queue that are not of this gateway. */

@@ -7,8 +7,9 @@ const closeFile = promisify(close);
 const { O_WRONLY, O_DIRECT, O_NOFOLLOW } = constants;
 
 /**
- * A file that is written past the page cache, where its file system can: 1.8 to 2.15 GB/s instead of 0.25, and a tenth of the
- * processor time, since no page of the cache has to be found, zeroed and filled first.
+ * A file that is written past the page cache, where its file system can. No page of the cache has to be found and filled first:
+ * on virtual machines with 2 cores 0.5 s of processor time a GB and 1.2 to 2.1 GB/s, where curl through the cache takes 1 to 4 s
+ * a GB and makes 0.2 to 0.8 GB/s (`npm run bench:download`).
  */
 export class DiskFile {
   readonly #plain: number;

@@ -1,0 +1,160 @@
+import { readFile } from "node:fs/promises";
+import { parse } from "yaml";
+import { z } from "zod";
+import { idlePolicy } from "../contracts/agent.ts";
+import { engineSpec } from "../contracts/engine.ts";
+import { PenstockError } from "../contracts/errors.ts";
+import { modelId, modelSpec } from "../contracts/model.ts";
+import { defaultPorts } from "../contracts/names.ts";
+import { tenant } from "../contracts/tenant.ts";
+import { problemLines } from "../contracts/validate.ts";
+import { logLevels } from "../lib/log.ts";
+import { directoryOptions } from "./fleet/directory.ts";
+import { issuer } from "./identity/issuer.ts";
+import { defaultPolicy, policyNames } from "./routing/index.ts";
+
+const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "must be 1 to 63 of a-z, 0-9 and `-`");
+const seconds = z.number().positive().max(86_400);
+const usd = z.number().min(0);
+
+/** A gateway's config file. Only fleets and models must be there; an unknown field is an error. */
+export const gatewayConfig = z.strictObject({
+  host: z.string().min(1).default("127.0.0.1"),
+  port: z.int().min(0).max(65_535).default(defaultPorts.gateway),
+  /** PEM files; renewed ones are taken up while the gateway runs. */
+  tls: z
+    .strictObject({
+      certFile: z.string().min(1),
+      keyFile: z.string().min(1),
+      clientCaFile: z.string().min(1).optional(),
+    })
+    .optional(),
+  /** Groups of agents that serve the same models. */
+  fleets: z.array(z.strictObject({ name, agents: directoryOptions })).min(1),
+  models: z
+    .array(
+      modelSpec.extend({
+        fleet: name,
+        engine: engineSpec,
+        /** Loaded when the gateway starts instead of at the first request. */
+        warm: z.boolean().default(false),
+        idle: idlePolicy.optional(),
+        /** Never evicted for another model, and its files stay on disk. */
+        pinned: z.boolean().optional(),
+      }),
+    )
+    .min(1),
+  /** Names that stand for several models, each as often as its weight says. */
+  aliases: z
+    .record(modelId, z.array(z.strictObject({ model: modelId, weight: z.number().positive() })).min(1))
+    .default({}),
+  tenants: z.array(tenant).default([]),
+  /** Who may issue tokens (OpenID Connect). */
+  issuers: z.array(issuer).default([]),
+  /** Addresses that may use this gateway at all. */
+  allowedAddresses: z.array(z.string()).optional(),
+  /** Proxies in front, and the header in which they tell the client's address. */
+  proxies: z
+    .strictObject({
+      trusted: z.array(z.string()).min(1),
+      header: z.enum(["x-forwarded-for", "forwarded"]).default("x-forwarded-for"),
+    })
+    .optional(),
+  stores: z
+    .strictObject({
+      /** Folder of the embedded stores. PENSTOCK_REDIS_URL and PENSTOCK_POSTGRES_URL take their places. */
+      directory: z.string().min(1).default(".penstock/gateway"),
+      /** While Redis is away: keep limits in this gateway alone, or refuse requests. */
+      onRedisFailure: z.enum(["local", "deny"]).default("local"),
+    })
+    .prefault({}),
+  routing: z.enum(policyNames).default(defaultPolicy),
+  /** USD, by model or by `model:adapter`. */
+  prices: z
+    .record(
+      z.string(),
+      z.strictObject({
+        perMillionPromptTokens: usd.optional(),
+        perMillionCachedTokens: usd.optional(),
+        perMillionCompletionTokens: usd.optional(),
+        perAudioMinute: usd.optional(),
+      }),
+    )
+    .default({}),
+  /** Usage as JSON lines. */
+  usageFile: z.string().min(1).optional(),
+  /** Hosts that images and files of a request may be fetched from by the engine. */
+  allowedHosts: z.array(z.string().min(1)).default([]),
+  /** Requests that wait while their model loads. */
+  hold: z
+    .strictObject({
+      maxRequests: z.int().min(1).default(10_000),
+      maxMiB: z.number().positive().default(256),
+      maxSeconds: seconds.default(600),
+    })
+    .prefault({}),
+  maxBodyMiB: z.number().positive().max(1_024).default(16),
+  /** Requests of a model that run at once on each of its replicas. */
+  maxRunningPerReplica: z.int().min(1).optional(),
+  /** Tokens that an answer without a bound of its own is taken to have when limits are reserved. */
+  defaultMaxTokens: z.int().min(1).default(1_024),
+  firstByteSeconds: seconds.default(600),
+  betweenBytesSeconds: seconds.default(120),
+  drainSeconds: z.number().min(0).max(86_400).default(60),
+  logLevel: z.enum(logLevels).default("info"),
+});
+
+export type GatewayConfig = z.infer<typeof gatewayConfig>;
+
+/** Reads and checks a config file in YAML (or JSON). Throws `invalid_config` that names every problem at once. */
+export async function readGatewayConfig(path: string): Promise<GatewayConfig> {
+  const raw = parseYaml(await textOf(path), path);
+  const parsed = gatewayConfig.safeParse(raw);
+  const problems = parsed.success ? crossProblems(parsed.data) : problemLines(parsed.error);
+  if (!parsed.success || problems.length > 0) throw new PenstockError("invalid_config", problems.join("\n"));
+  return parsed.data;
+}
+
+/** What one field says of another. */
+function crossProblems({ fleets, models, aliases }: GatewayConfig): string[] {
+  const fleetNames = new Set(fleets.map((fleet) => fleet.name));
+  const ids = new Set(models.map(({ id }) => id));
+  return [
+    ...repeated(fleets.map((fleet) => fleet.name)).map((at) => `fleets[${at}].name: is there twice`),
+    ...repeated(models.map(({ id }) => id)).map((at) => `models[${at}].id: is there twice`),
+    ...models.flatMap(({ fleet }, at) =>
+      fleetNames.has(fleet) ? [] : [`models[${at}].fleet: no fleet named \`${fleet}\`; there are ${list(fleetNames)}`],
+    ),
+    ...Object.entries(aliases).flatMap(([alias, choices]) => [
+      ...(ids.has(alias) ? [`aliases.${alias}: a model has this name`] : []),
+      ...choices.flatMap(({ model }, at) =>
+        ids.has(model) ? [] : [`aliases.${alias}[${at}].model: no model named \`${model}\`; there are ${list(ids)}`],
+      ),
+    ]),
+  ];
+}
+
+function list(names: Iterable<string>): string {
+  return [...names].map((each) => `\`${each}\``).join(", ");
+}
+
+function repeated(names: readonly string[]): number[] {
+  return names.flatMap((each, at) => (names.indexOf(each) < at ? [at] : []));
+}
+
+async function textOf(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    throw new PenstockError("invalid_config", `--config: ${path} cannot be read.`, { cause });
+  }
+}
+
+function parseYaml(text: string, path: string): unknown {
+  try {
+    return parse(text);
+  } catch (cause) {
+    const where = cause instanceof Error ? cause.message.split("\n")[0] : "";
+    throw new PenstockError("invalid_config", `${path} is not YAML: ${where}`, { cause });
+  }
+}
