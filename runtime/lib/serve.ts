@@ -5,6 +5,7 @@ import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import type { Hono } from "hono";
 import { PenstockError } from "../contracts/errors.ts";
 import type { Logger } from "./log.ts";
+import { expectProxyHeaders, type ProxyProtocol } from "./proxy-protocol.ts";
 import { followTls, readTls, type TlsFiles } from "./tls.ts";
 
 /** What a Hono app of ours sees of Node: the raw request and response. */
@@ -45,6 +46,8 @@ export const httpLimits: HttpLimits = {
 
 export interface ServeOptions {
   readonly limits?: Partial<HttpLimits>;
+  /** The listener is behind a TCP load balancer that speaks the PROXY protocol; `peerAddress` tells what it said. */
+  readonly proxyProtocol?: Pick<ProxyProtocol, "trusts">;
   /** Serves HTTPS, and follows the files. The log says when a new certificate is in use, or is not. */
   readonly tls?: { readonly files: TlsFiles; readonly log: Logger; readonly pollMs?: number };
 }
@@ -75,6 +78,9 @@ export async function serve(
     outgoing.once("finish", () => discardRest(incoming, socket));
     void listener(incoming, outgoing);
   });
+  if (options.proxyProtocol !== undefined) {
+    expectProxyHeaders(server, { ...options.proxyProtocol, timeoutMs: limits.headersTimeoutMs });
+  }
   const sockets = new Set<Socket>();
   server.on("connection", (socket) => {
     sockets.add(socket);

@@ -9,6 +9,7 @@ import { getCACertificates, setDefaultCACertificates } from "node:tls";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { download, type DownloadOptions } from "../../runtime/agent/downloads/download.ts";
 import { DirectEngine } from "../../runtime/agent/downloads/direct/engine.ts";
+import type { DownloadProgress } from "../../runtime/agent/downloads/progress.ts";
 import { createSource } from "../../runtime/agent/sources/index.ts";
 import type { Checksum, Source, SourceFile } from "../../runtime/agent/sources/source.ts";
 import { blobRoute, hubRoute, s3Route } from "../fakes/range-server-stores.ts";
@@ -241,6 +242,32 @@ describe("checksums while bytes arrive", () => {
     server.put("/m.gguf", changed, '"same"');
     await expect(fetchOne(server, { sha256: sha256(model) })).rejects.toMatchObject({ code: "checksum_mismatch" });
     expect(await left()).toEqual([]);
+  });
+});
+
+describe("verification", () => {
+  it("reports all bytes once, and ends at once when it is cancelled", async () => {
+    await using server = await RangeServer.start();
+    server.put("/m.gguf", model);
+    const seen: DownloadProgress[] = [];
+    await fetchOne(server, { sha256: sha256(model), onProgress: (progress) => seen.push(progress) });
+    for (const phase of ["download", "verify"] as const) {
+      const last = seen.findLast((progress) => progress.phase === phase);
+      expect(last).toMatchObject({ bytesDone: model.length, bytesTotal: model.length });
+    }
+    const controller = new AbortController();
+    const reason = new Error("the agent stops");
+    const onProgress = ({ phase }: DownloadProgress) => {
+      if (phase === "verify") controller.abort(reason);
+    };
+    const options = { signal: controller.signal, directory: join(directory, "other"), onProgress };
+    await expect(fetchOne(server, { sha256: sha256(model), ...options })).rejects.toBe(reason);
+    expect(await left()).toEqual(["other.part", "other.part.json", "out"]);
+    // All of it is there: it is read once more, not transferred.
+    server.requests.length = 0;
+    await fetchOne(server, { sha256: sha256(model), directory: join(directory, "other") });
+    expect(server.reads).toEqual([]);
+    expect((await readFile(join(directory, "other", "m.gguf"))).equals(model)).toBe(true);
   });
 });
 

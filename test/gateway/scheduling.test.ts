@@ -19,6 +19,7 @@ interface Cluster extends AsyncDisposable {
 async function cluster(
   agents: readonly SimAgent[],
   models: readonly Omit<ServedModel, "fleet" | "warm">[],
+  more: Partial<GatewayOptions> = {},
 ): Promise<Cluster> {
   const options: GatewayOptions = {
     listen: { host: "127.0.0.1", port: 0 },
@@ -31,6 +32,7 @@ async function cluster(
     firstByteTimeoutMs: 10_000,
     betweenBytesTimeoutMs: 10_000,
     drainTimeoutMs: 5_000,
+    ...more,
   };
   const gateway = await startGateway(options, createLog("gateway", "silent"));
   return {
@@ -123,4 +125,72 @@ test("an agent that dies: requests go to the other replica, and none fails", asy
   process.kill((await one.beat()).engines[0]?.pid ?? -1, "SIGKILL");
   const answers = await Promise.all(Array.from({ length: 20 }, () => under.ask("m")));
   expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 20 }, () => 200));
+});
+
+test("an alias sends its share to each model, under the name that the engine knows", async () => {
+  await using one = await simAgent({ token, machine: "h100-nvswitch" });
+  const aliases = {
+    chat: [
+      { model: "old", weight: 3 },
+      { model: "new", weight: 1 },
+    ],
+  };
+  await using under = await cluster([one], [await model(one, "old"), await model(one, "new")], { aliases });
+  const answers = await Promise.all(Array.from({ length: 80 }, () => under.ask("chat")));
+  const served = answers.map(({ status, body }) => (status === 200 ? String(JSON.parse(body).model) : body));
+  const share = served.filter((name) => name === "new").length;
+  expect(new Set(served)).toEqual(new Set(["old", "new"]));
+  // 20 are expected; outside 5 to 40 falls one run in a million.
+  expect(share).toBeGreaterThan(5);
+  expect(share).toBeLessThan(40);
+});
+
+test("a new version is warmed beside the old one, and no request fails while it takes over", async () => {
+  await using one = await simAgent({ token });
+  const small = { gpuMemoryUtilization: 0.3 };
+  const before = await model(one, "m", small);
+  await using under = await cluster([one], [before]);
+  expect((await under.ask("m")).status).toBe(200);
+  const source = await simModel(one.folder, "m-next", { slow_load_ms: 500 });
+  const after = { ...before, spec: { ...before.spec, source }, fleet: "f", warm: false };
+  const statuses: number[] = [];
+  let done = false;
+  const asking = (async () => {
+    while (!done) statuses.push((await under.ask("m")).status);
+  })();
+  await under.gateway.reload({ models: [after] });
+  for (let more = 0; more < 5; more += 1) statuses.push((await under.ask("m")).status);
+  done = true;
+  await asking;
+  expect(new Set(statuses)).toEqual(new Set([200]));
+  expect(statuses.length).toBeGreaterThan(10);
+  await expect
+    .poll(async () => (await one.beat()).engines.map(({ model_id }) => model_id))
+    .toEqual([expect.stringMatching(/^m\.[0-9a-f]{8}$/)]);
+  await under.gateway.reload({ models: [] });
+  expect((await under.ask("m")).status).toBe(404);
+});
+
+test("a reload whose new version cannot be loaded is refused, and the old one goes on", async () => {
+  await using one = await simAgent({ token });
+  const before = await model(one, "m", { gpuMemoryUtilization: 0.3 });
+  await using under = await cluster([one], [before]);
+  await under.ask("m");
+  const source = await simModel(one.folder, "broken", { die_at_load: true });
+  const after = { ...before, spec: { ...before.spec, source }, fleet: "f", warm: false };
+  await expect(under.gateway.reload({ models: [after] })).rejects.toThrow("out of memory");
+  expect((await under.ask("m")).status).toBe(200);
+});
+
+test("an admin sees why a replica was chosen", async () => {
+  await using one = await simAgent({ token });
+  await using under = await cluster([one], [await model(one, "m")]);
+  await under.ask("m");
+  const answer = await fetch(`${under.gateway.url}/v1/completions`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${key}`, "x-penstock-debug": "route" },
+    body: JSON.stringify({ model: "m", prompt: "Once", max_tokens: 2 }),
+  });
+  const route = JSON.parse(answer.headers.get("x-penstock-route") ?? "{}");
+  expect(route).toMatchObject({ chosen: one.agent.url, scores: [{ ready: true }] });
 });

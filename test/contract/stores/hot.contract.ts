@@ -118,11 +118,20 @@ export function hotContract(store: () => HotStore, { propertyRuns }: { propertyR
     await store().reserve(kept, 150);
     await store().reserve(dropped, 150);
     await store().renew([kept], minuteMs);
-    await store().renew([{ account: kept.account, id: "unknown" }], minuteMs);
     await expect
       .poll(async () => (await store().reserve({ ...kept, id: "later" }, minuteMs)).granted, { interval: 20 })
       .toBe(true);
     expect((await store().reserve(again(kept), minuteMs)).granted).toBe(false);
+  });
+
+  it("opens nothing that is renewed and not open", async () => {
+    const mine = reservation([{ meter: concurrency(1), amount: 1 }]);
+    await store().renew([mine], minuteMs);
+    const settled = again(mine);
+    await store().reserve(settled, minuteMs);
+    await store().settle(settled, [1]);
+    await store().renew([settled], minuteMs);
+    expect((await store().reserve(again(mine), minuteMs)).granted).toBe(true);
   });
 
   it("says truthfully when there is room again", async () => {
