@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
+import type { Hono } from "hono";
 import { tenant, type Principal } from "../contracts/tenant.ts";
 import type { Logger } from "../lib/log.ts";
 import { Relay } from "../lib/relay.ts";
@@ -9,12 +10,18 @@ import type { QueueLimits } from "./admission/fair-queue.ts";
 import { Agents } from "./fleet/agents.ts";
 import { gatewayApp } from "./http/app.ts";
 import { AddressList } from "./identity/addresses.ts";
-import type { Authenticator } from "./identity/authenticator.ts";
+import { ApiKeys } from "./identity/api-keys.ts";
 import { clientAddress } from "./identity/client-address.ts";
 import { Identity } from "./identity/identity.ts";
 import { StaticKey } from "./identity/static-key.ts";
+import { Tokens } from "./identity/tokens.ts";
+import { adminApp, type AdminEnv } from "./keys/admin-app.ts";
+import { KeyService } from "./keys/key-service.ts";
 import { UsageCounters } from "./metering/counters.ts";
+import { Ledger } from "./metering/ledger.ts";
 import { Metering } from "./metering/metering.ts";
+import type { PriceTable } from "./metering/prices.ts";
+import type { UsageSink } from "./metering/record.ts";
 import { UsageFile } from "./metering/usage-file.ts";
 import { UsageWriter } from "./metering/writer.ts";
 import type { GatewayOptions } from "./options.ts";
@@ -25,7 +32,8 @@ import { Holds } from "./stages/hold.ts";
 import { Meter } from "./stages/meter.ts";
 import { Routing } from "./stages/route.ts";
 import type { Meters } from "./stores/hot.ts";
-import { openHotStore, type HotStoreOptions } from "./stores/index.ts";
+import { openHotStore, openRecordStore, type HotStoreOptions } from "./stores/index.ts";
+import type { RecordStore } from "./stores/record.ts";
 
 /** A gateway that listens. */
 export interface Gateway {
@@ -66,9 +74,10 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
   stack.defer(() => relay.close());
   const meter = new Meter(registry, holds);
   const prices = new Map(Object.entries(options.prices ?? {}));
-  const metering = meteringOf(options, { meter, prices, log, stack });
-  const hot = stack.use(await openHotStore(hotStoreOf(options, log), onError));
-  const admission = stack.use(admissionOf(options, { meters: hot, registry, onError }));
+  const records = stack.use(await recordsOf(options, log));
+  const metering = meteringOf(options, { meter, prices, records, log, stack });
+  const meters = stack.use(await openHotStore(hotStoreOf(options, log), onError));
+  const admission = stack.use(admissionOf(options, { meters, registry, onError }));
   let draining = false;
   const app = gatewayApp({
     registry,
@@ -80,7 +89,7 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
     admission,
     log,
     prices: () => prices,
-    identify: identifier(options),
+    ...peopleOf(options, { records, log }),
     agentToken: options.agentToken,
     bounds: { maxBodyBytes: options.maxBodyBytes, allowedHosts: options.allowedHosts ?? [] },
     timeouts: options,
@@ -90,7 +99,7 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
   const listening = await serve(app, options.listen, tlsOf(options, log));
   stack.defer(() => listening.close(options.drainTimeoutMs));
   await agents.start();
-  for (const model of registry.catalog.all) if (model.warm) void registry.load(model);
+  registry.warmUp();
   const running = stack.move();
   return {
     url: listening.url,
@@ -133,40 +142,63 @@ function capacityOf(name: string, { registry, options }: { registry: ModelRegist
   return maxRunningPerReplica * Math.max(1, model === undefined ? 0 : registry.replicas(model).length);
 }
 
-/** Who sends a request: by its credential, from an address that may. */
-function identifier(options: GatewayOptions): (incoming: IncomingMessage) => Promise<Principal> {
-  const { apiKey, allowedAddresses, proxies } = options;
-  const authenticators: Authenticator[] = [];
-  if (apiKey !== null) authenticators.push(new StaticKey(apiKey, tenant.parse({ id: "default" })));
+interface People {
+  /** Who sends a request: by its credential, from an address that may. */
+  readonly identify: (incoming: IncomingMessage) => Promise<Principal>;
+  /** The admin API; null without a record store. */
+  readonly admin: Hono<AdminEnv> | null;
+}
+
+function peopleOf(options: GatewayOptions, { records, log }: { records: RecordStore | null; log: Logger }): People {
+  const { apiKey, allowedAddresses, proxies, issuers = [] } = options;
+  const keys = records === null ? null : new ApiKeys(records, log);
+  const tokens = records === null || issuers.length === 0 ? null : new Tokens({ issuers, records, log });
+  const staticKey = apiKey === null ? null : new StaticKey(apiKey, tenant.parse({ id: "default" }));
   const identity = new Identity({
-    authenticators,
+    authenticators: [keys, tokens, staticKey].filter((each) => each !== null),
     allowedAddresses: allowedAddresses === undefined ? null : new AddressList(allowedAddresses),
   });
   const trust = {
     trustedProxies: new AddressList(proxies?.trusted ?? []),
     header: proxies?.header ?? ("x-forwarded-for" as const),
   };
-  return ({ headers, socket }) => identity.authenticate(headers, clientAddress(socket.remoteAddress, headers, trust));
+  const identify = ({ headers, socket }: IncomingMessage): Promise<Principal> =>
+    identity.authenticate(headers, clientAddress(socket.remoteAddress, headers, trust));
+  if (records === null) return { identify, admin: null };
+  const onChange = (): void => {
+    keys?.invalidate();
+    tokens?.invalidate();
+  };
+  return { identify, admin: adminApp({ keys: new KeyService(records), principalOf: identify, onChange, log }) };
+}
+
+/** The record store, with the tenants of the configuration in it. */
+async function recordsOf({ stores, tenants = [] }: GatewayOptions, log: Logger): Promise<RecordStore | null> {
+  if (stores === undefined) return null;
+  const records = await openRecordStore(stores.record, (error) => log.warn({ err: error }, "record store failed"));
+  for (const each of tenants) await records.putTenant(each);
+  return records;
 }
 
 interface MeteringParts {
   readonly meter: Meter;
-  readonly prices: ReadonlyMap<string, NonNullable<GatewayOptions["prices"]>[string]>;
+  readonly prices: PriceTable;
+  readonly records: RecordStore | null;
   readonly log: Logger;
   readonly stack: AsyncDisposableStack;
 }
 
-function meteringOf({ usageFile }: GatewayOptions, { meter, prices, log, stack }: MeteringParts): Metering {
-  const outlets = [];
+function meteringOf(options: GatewayOptions, { meter, prices, records, log, stack }: MeteringParts): Metering {
+  const { usageFile } = options;
+  const sinks: UsageSink[] = [];
+  if (records !== null) sinks.push(new Ledger(records));
   if (usageFile !== undefined) {
     const file = new UsageFile({ path: usageFile, ...usageFileBounds });
-    const writer = new UsageWriter(file, log);
-    stack.defer(async () => {
-      await writer.close();
-      await file.close();
-    });
-    outlets.push(writer);
+    stack.defer(() => file.close());
+    sinks.push(file);
   }
+  const outlets = sinks.map((sink) => new UsageWriter(sink, log));
+  for (const outlet of outlets) stack.defer(() => outlet.close());
   return new Metering({ prices: () => prices, counters: new UsageCounters(meter.registry), outlets });
 }
 

@@ -11,7 +11,8 @@ export interface ProxyProtocol {
 
 /** What the first bytes of a connection say. `address` is absent when the load balancer speaks for itself. */
 export type ProxyHeader =
-  | { readonly kind: "incomplete" | "invalid" }
+  | { readonly kind: "incomplete" }
+  | { readonly kind: "invalid" }
   | { readonly kind: "complete"; readonly length: number; readonly address: string | undefined };
 
 /** The header's form: https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, sections 2.1 and 2.2. */

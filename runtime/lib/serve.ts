@@ -23,7 +23,7 @@ export interface ListenAddress {
 export interface HttpLimits {
   /** The request line and all headers together; more is answered with 431. */
   readonly maxHeaderBytes: number;
-  /** More headers than this are answered with 431. */
+  /** More headers than this are answered with 431. Below 2,000, above which Node leaves headers out without a word. */
   readonly maxHeaders: number;
   /** From the start of a connection or request to the end of its headers; then 408. */
   readonly headersTimeoutMs: number;
@@ -118,8 +118,6 @@ async function createBounded(limits: HttpLimits, tls: ServeOptions["tls"]): Prom
   };
   const bound = <Each extends Server | TlsServer>(server: Each): Each => {
     server.maxConnections = limits.maxConnections;
-    // Node leaves out what is above its own limit without a word: it might be the header that a check needs.
-    server.maxHeadersCount = 0;
     return server;
   };
   if (tls === undefined) return { server: bound(createServer(options)) };

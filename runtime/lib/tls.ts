@@ -38,7 +38,8 @@ export async function readTls(files: TlsFiles): Promise<TlsContext> {
   const context: TlsContext = { cert, key, ...ca, minVersion: "TLSv1.2" };
   const problem = problemOf(context);
   if (problem === undefined) return context;
-  throw new PenstockError("invalid_config", `TLS: ${files.certFile} and ${files.keyFile}: ${problem.reason}`, {
+  const names = Object.values(files).filter((name) => name !== undefined);
+  throw new PenstockError("invalid_config", `TLS: ${names.join(", ")}: ${problem.reason}`, {
     cause: problem.cause,
   });
 }
@@ -91,6 +92,8 @@ function problemOf(context: TlsContext): { readonly reason: string; readonly cau
       return { reason: "the key belongs to another certificate." };
     }
     createSecureContext(context);
+    // OpenSSL passes over roots that it cannot read, and then lets nobody in.
+    if (context.ca !== undefined) void new X509Certificate(context.ca);
     return undefined;
   } catch (cause) {
     // OpenSSL's words name the fault, never the content.

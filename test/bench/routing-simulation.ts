@@ -43,18 +43,17 @@ function simulate(
   const engines = Array.from({ length: count }, () => new FastEngine(profile));
   for (const index of engines.keys()) router.add(`replica-${index}`);
   const outcomes: Outcome[] = [];
-  let beatMs = 0;
-  const beat = (): void => {
+  const beat = (atMs: number): void => {
     for (const [index, engine] of engines.entries()) {
-      engine.advance(beatMs);
+      engine.advance(atMs);
       const { waiting, running, cache } = engine;
-      router.account(`replica-${index}`)?.measured({ waiting, running, kvUsage: cache.usage }, beatMs);
+      router.account(`replica-${index}`)?.measured({ waiting, running, kvUsage: cache.usage }, atMs);
     }
-    beatMs += heartbeatMs;
   };
+  let beatMs = 0;
   for (const request of trace) {
     const atMs = request.atMs / speed;
-    while (beatMs <= atMs) beat();
+    for (; beatMs <= atMs; beatMs += heartbeatMs) beat(beatMs);
     for (const engine of engines) engine.advance(atMs);
     send(request, atMs);
   }

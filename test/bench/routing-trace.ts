@@ -115,7 +115,7 @@ export function generateSharedPrefixes(seed: number, { seconds = 240, perSecond 
   return requests;
 }
 
-function distributions(random: () => number): { normal(): number; exponential(mean: number): number } {
+function distributions(random: () => number): { normal: () => number; exponential: (mean: number) => number } {
   return {
     normal: () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random()),
     exponential: (mean) => -mean * Math.log(1 - random()),

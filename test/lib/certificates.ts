@@ -69,7 +69,7 @@ function certificate({ subject, issuer, publicKey, signer, isAuthority }: Certif
   );
   const signature = der(0x03, Buffer.concat([Buffer.of(0), sign("sha256", body, signer)]));
   const text = sequence(body, ecdsaWithSha256, signature).toString("base64");
-  return `-----BEGIN CERTIFICATE-----\n${text.replaceAll(/.{64}/g, "$&\n")}\n-----END CERTIFICATE-----\n`;
+  return `-----BEGIN CERTIFICATE-----\n${text.match(/.{1,64}/g)?.join("\n")}\n-----END CERTIFICATE-----\n`;
 }
 
 function der(tag: number, content: Buffer): Buffer {

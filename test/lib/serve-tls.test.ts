@@ -1,5 +1,6 @@
 import { mkdir, rename, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { Hono } from "hono";
 import { pino } from "pino";
 import { describe, expect, it } from "vitest";
@@ -70,6 +71,9 @@ describe("a certificate", () => {
     await secret.put({ cert: authority.issue("second").cert, key: first.key });
     await expect.poll(() => problems().length).toBe(1);
     expect(problems()[0]).toContain("the key belongs to another certificate");
+    // Several looks at the files.
+    await delay(300);
+    expect(problems()).toHaveLength(1);
     await secret.put({ cert: "-----BEGIN CERTIFICATE-----\nnonsense", key: first.key });
     await expect.poll(() => problems().length).toBe(2);
     expect(await subjectOf(server.port)).toBe("first");
@@ -89,6 +93,14 @@ describe("a certificate", () => {
     await using folder = await temporaryFolder();
     const { files } = await mountedSecret(folder.path, pair);
     await expect(secureServer(files)).rejects.toThrow(message);
+  });
+
+  it("of client authorities that cannot be read starts no server", async () => {
+    await using folder = await temporaryFolder();
+    const { files } = await mountedSecret(folder.path, authority.issue("server"));
+    const clientCaFile = join(folder.path, "clients.crt");
+    await writeFile(clientCaFile, "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n");
+    await expect(secureServer({ ...files, clientCaFile })).rejects.toThrow(/clients.crt/);
   });
 
   it("that is not there starts no server", async () => {

@@ -5,6 +5,7 @@ import type { NodeEnv } from "../../lib/serve.ts";
 import { endpointPaths, errorBodyOf } from "../api/endpoints.ts";
 import { openApiDocument } from "../api/openapi.ts";
 import { referencePage, referencePolicy } from "../api/reference.ts";
+import type { AdminEnv } from "../keys/admin-app.ts";
 import { mayUseModel } from "../identity/identity.ts";
 import { modelNames, type Deployment } from "../registry/catalog.ts";
 import type { ModelRegistry } from "../registry/registry.ts";
@@ -15,6 +16,8 @@ export interface GatewayAppOptions extends GenerateOptions {
   /** Whether the gateway is stopping: it finishes what it has and takes nothing new. */
   readonly draining: () => boolean;
   readonly version: string;
+  /** The admin API, when there are records to manage. */
+  readonly admin: Hono<AdminEnv> | null;
 }
 
 /** Unix seconds that `/v1/models` answers as `created`: OpenAI's clients want a number, and weights have no birthday. */
@@ -34,6 +37,7 @@ export function gatewayApp(options: GatewayAppOptions): Hono<NodeEnv> {
   }
   addModelRoutes(app, options);
   addAdminRoutes(app, options);
+  if (options.admin !== null) app.route("/", options.admin);
   return app;
 }
 

@@ -1,7 +1,6 @@
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
 import { openRecordStore, type RecordStoreOptions } from "../stores/index.ts";
 import { helpText, parseKeyCommand, type KeyCommand } from "./command.ts";
-import type { ManagedRecords } from "../identity/key-records.ts";
 import { KeyService } from "./key-service.ts";
 
 const storeVariable = "PENSTOCK_RECORD_STORE";
@@ -13,13 +12,6 @@ function storeOf({ store = process.env[storeVariable] }: { readonly store: strin
   return /^postgres(ql)?:\/\//.test(store) ? { kind: "postgres", url: store } : { kind: "sqlite", file: store };
 }
 
-/** Throws `invalid_config` for a store without keys that are looked up by id. */
-function managed(store: object): ManagedRecords {
-  // The store has all other methods by its own type.
-  if ("key" in store) return store as ManagedRecords;
-  throw new PenstockError("invalid_config", "This record store keeps no API keys.");
-}
-
 async function run(command: Extract<KeyCommand, { kind: "act" }>): Promise<void> {
   const options = storeOf(command);
   // A store that cannot be reached fails the command itself.
@@ -27,7 +19,7 @@ async function run(command: Extract<KeyCommand, { kind: "act" }>): Promise<void>
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new PenstockError("invalid_config", `The record store cannot be opened: ${reason}.`, { cause });
   });
-  const { json, text } = await command.act(new KeyService(managed(store)));
+  const { json, text } = await command.act(new KeyService(store));
   process.stdout.write(`${command.json ? JSON.stringify(json, null, 2) : text}\n`);
 }
 

@@ -88,6 +88,11 @@ export class ModelRegistry {
     return this.#scheduler.load(model);
   }
 
+  /** Begins to load every model that shall be there before somebody asks. */
+  warmUp(): void {
+    for (const model of this.catalog.all) if (model.warm) void this.load(model);
+  }
+
   /**
    * Takes a new configuration without a failed request: a model whose bytes or engine changed is warmed beside the old
    * version, which goes on serving until then; what is configured no more is taken down when its last request has ended.

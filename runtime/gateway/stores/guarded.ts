@@ -11,13 +11,14 @@ export interface GuardOptions {
   readonly onStoreFailure: "local" | "deny";
   /** `error` is what the store was lost by. */
   readonly onChange: (state: StoreHealth["state"], error: unknown) => void;
-  /** How often a lost store is tried. */
+  /** When a lost store is first tried again; later less often. */
   readonly probeIntervalMs?: number;
 }
 
 /** So many failures in a row, and the store is not asked any more. */
 const maxFailures = 3;
 const defaultProbeIntervalMs = 500;
+const maxProbeDelayMs = 5_000;
 /** Settlements that wait for the store to come back. */
 const maxOwed = 50_000;
 /** Sent at once when it is back. */
@@ -48,7 +49,6 @@ export class GuardedHotStore implements HotStore {
   #dropped = 0;
   #fallbacks = 0;
   #probe: NodeJS.Timeout | undefined;
-  #probing = false;
   #closed = false;
 
   constructor(shared: HotStore, options: GuardOptions) {
@@ -133,7 +133,7 @@ export class GuardedHotStore implements HotStore {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
     const wasLost = this.#probe !== undefined;
-    clearInterval(this.#probe);
+    clearTimeout(this.#probe);
     this.#probe = undefined;
     if (!wasLost) await this.#payOwed().catch(() => undefined);
     await this.#shared[Symbol.asyncDispose]();
@@ -160,26 +160,25 @@ export class GuardedHotStore implements HotStore {
 
   #lose(error: unknown): void {
     if (this.#probe !== undefined || this.#closed) return;
-    const intervalMs = this.#options.probeIntervalMs ?? defaultProbeIntervalMs;
-    this.#probe = setInterval(() => void this.#tryReturn(), intervalMs).unref();
+    this.#probeLater(this.#options.probeIntervalMs ?? defaultProbeIntervalMs);
     this.#options.onChange("lost", error);
   }
 
-  async #tryReturn(): Promise<void> {
-    if (this.#probing) return;
-    this.#probing = true;
+  #probeLater(delayMs: number): void {
+    this.#probe = setTimeout(() => void this.#tryReturn(delayMs), delayMs).unref();
+  }
+
+  async #tryReturn(delayMs: number): Promise<void> {
     try {
       await this.#shared.version("probe");
-      await this.#payOwed().catch(() => undefined);
-      clearInterval(this.#probe);
-      this.#probe = undefined;
-      this.#failures = 0;
-      if (!this.#closed) this.#options.onChange("ok", undefined);
     } catch {
-      // Still lost.
-    } finally {
-      this.#probing = false;
+      if (!this.#closed) this.#probeLater(Math.min(2 * delayMs, maxProbeDelayMs));
+      return;
     }
+    await this.#payOwed().catch(() => undefined);
+    this.#probe = undefined;
+    this.#failures = 0;
+    if (!this.#closed) this.#options.onChange("ok", undefined);
   }
 
   #owe(owed: Omit<Owed, "failures">, failures = 0): void {

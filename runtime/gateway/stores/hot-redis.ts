@@ -42,10 +42,12 @@ export class RedisHotStore implements HotStore {
   readonly health = healthy;
   readonly #client: Redis | Cluster;
   readonly #prefix: string;
+  readonly #timeoutMs: number;
 
-  private constructor(client: Redis | Cluster, prefix: string) {
+  private constructor(client: Redis | Cluster, options: RedisOptions) {
     this.#client = client;
-    this.#prefix = prefix;
+    this.#prefix = options.prefix ?? "penstock:";
+    this.#timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
   }
 
   /**
@@ -60,7 +62,7 @@ export class RedisHotStore implements HotStore {
     const timer = setTimeout(resolve, connectTimeoutMs);
     await ready;
     clearTimeout(timer);
-    return new RedisHotStore(client, options.prefix ?? "penstock:");
+    return new RedisHotStore(client, options);
   }
 
   async reserve(reservation: Reservation, ttlMs: number): Promise<ReserveAnswer> {
@@ -105,7 +107,7 @@ export class RedisHotStore implements HotStore {
   }
 
   async get(key: string): Promise<Buffer | undefined> {
-    return (await this.#client.getBuffer(`${this.#prefix}value:${key}`)) ?? undefined;
+    return (await this.#answer(this.#client.getBuffer(`${this.#prefix}value:${key}`))) ?? undefined;
   }
 
   async set(key: string, value: Uint8Array, ttlMs: number): Promise<boolean> {
@@ -114,20 +116,20 @@ export class RedisHotStore implements HotStore {
       return false;
     }
     const bytes = Buffer.from(value.buffer, value.byteOffset, value.byteLength);
-    await this.#client.set(`${this.#prefix}value:${key}`, bytes, "PX", Math.max(1, Math.round(ttlMs)));
+    await this.#answer(this.#client.set(`${this.#prefix}value:${key}`, bytes, "PX", Math.max(1, Math.round(ttlMs))));
     return true;
   }
 
   async delete(key: string): Promise<void> {
-    await this.#client.del(`${this.#prefix}value:${key}`);
+    await this.#answer(this.#client.del(`${this.#prefix}value:${key}`));
   }
 
   async bump(key: string): Promise<number> {
-    return await this.#client.incr(`${this.#prefix}version:${key}`);
+    return await this.#answer(this.#client.incr(`${this.#prefix}version:${key}`));
   }
 
   async version(key: string): Promise<number> {
-    return Number((await this.#client.get(`${this.#prefix}version:${key}`)) ?? 0);
+    return Number((await this.#answer(this.#client.get(`${this.#prefix}version:${key}`))) ?? 0);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -145,12 +147,24 @@ export class RedisHotStore implements HotStore {
 
   async #run(script: Script, keys: readonly string[], args: readonly (string | number)[]): Promise<unknown> {
     try {
-      return await this.#client.evalsha(script.sha1, keys.length, ...keys, ...args);
+      return await this.#answer(this.#client.evalsha(script.sha1, keys.length, ...keys, ...args));
     } catch (error) {
       // The server has not seen the script since it started.
       if (!(error instanceof Error) || !error.message.startsWith("NOSCRIPT")) throw error;
-      return await this.#client.eval(script.lua, keys.length, ...keys, ...args);
+      return await this.#answer(this.#client.eval(script.lua, keys.length, ...keys, ...args));
     }
+  }
+
+  /**
+   * What the server answers, or an error after the time-out. ioredis has one of its own, which also strikes when it was
+   * this process that stood still: here an answer that lies in the socket is read first.
+   */
+  #answer<T>(work: Promise<T>): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    const giveUp = () => reject(new Error(`Redis did not answer within ${this.#timeoutMs} ms`));
+    const timer = setTimeout(() => setImmediate(giveUp), this.#timeoutMs);
+    work.then(resolve, reject).finally(() => clearTimeout(timer));
+    return promise;
   }
 }
 
@@ -180,20 +194,18 @@ function chargeArguments({ meter, amount }: Charge): (string | number)[] {
 }
 
 /** A command fails rather than waits for a connection: whoever asked has another way. */
-const commandOptions = (options: RedisOptions) =>
-  ({
-    commandTimeout: options.timeoutMs ?? defaultTimeoutMs,
-    connectTimeout: connectTimeoutMs,
-    maxRetriesPerRequest: 0,
-    autoResendUnfulfilledCommands: false,
-  }) as const;
+const commandOptions = {
+  connectTimeout: connectTimeoutMs,
+  maxRetriesPerRequest: 0,
+  autoResendUnfulfilledCommands: false,
+} as const;
 
 const reconnectMs = (attempt: number): number =>
   Math.min(50 * 2 ** attempt, maxReconnectMs) * (0.5 + Math.random() / 2);
 
 function singleOf(options: RedisOptions): Redis {
   return new Redis(options.url, {
-    ...commandOptions(options),
+    ...commandOptions,
     enableOfflineQueue: false,
     retryStrategy: reconnectMs,
   });
@@ -208,7 +220,7 @@ function clusterOf(options: RedisOptions): Cluster {
     // Certificates carry names, not the addresses that these stand for.
     ...(isTls ? { dnsLookup: (address, callback) => callback(null, address) } : {}),
     redisOptions: {
-      ...commandOptions(options),
+      ...commandOptions,
       ...(isTls ? { tls: {} } : {}),
       ...(username === "" ? {} : { username: decodeURIComponent(username) }),
       ...(password === "" ? {} : { password: decodeURIComponent(password) }),

@@ -16,6 +16,7 @@ export const migrations: readonly (readonly string[])[] = [
       name TEXT NOT NULL,
       is_admin INTEGER NOT NULL,
       created_ms BIGINT NOT NULL,
+      expires_ms BIGINT,
       revoked_ms BIGINT,
       last_used_ms BIGINT
     )`,

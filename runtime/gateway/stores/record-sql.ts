@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { PenstockError } from "../../contracts/errors.ts";
 import { tenant as tenantSchema, type Tenant } from "../../contracts/tenant.ts";
-import type { ApiKey, RecordStore, UsageDimension, UsageEntry, UsageFilter, UsageSum } from "./record.ts";
+import type { KeyRecord } from "../identity/key-records.ts";
+import type { RecordStore, UsageDimension, UsageEntry, UsageFilter, UsageSum } from "./record.ts";
 import { ConstraintError, type Sql, type SqlStatement, type SqlValue } from "./sql.ts";
 
 /** Rows that an export holds at a time. */
@@ -21,14 +22,23 @@ const keyRow = z
     name: z.string(),
     is_admin: number,
     created_ms: number,
+    expires_ms: number.nullable(),
     revoked_ms: number.nullable(),
     last_used_ms: number.nullable(),
   })
   .transform(
-    ({ is_admin, created_ms: createdMs, revoked_ms: revokedMs, last_used_ms: lastUsedMs, ...rest }): ApiKey => ({
+    ({
+      is_admin,
+      created_ms: createdMs,
+      expires_ms: expiresMs,
+      revoked_ms: revokedMs,
+      last_used_ms: lastUsedMs,
+      ...rest
+    }): KeyRecord => ({
       ...rest,
       isAdmin: is_admin === 1,
       createdMs,
+      expiresMs,
       revokedMs,
       lastUsedMs,
     }),
@@ -118,24 +128,24 @@ export class SqlRecordStore implements RecordStore {
     return (await this.#sql.rows("DELETE FROM tenants WHERE id = $1 RETURNING id", [id])).length > 0;
   }
 
-  async keys(tenant?: string): Promise<ApiKey[]> {
+  async keys(tenant?: string): Promise<KeyRecord[]> {
     const where = tenant === undefined ? "" : "WHERE tenant = $1";
     const text = `SELECT * FROM api_keys ${where} ORDER BY created_ms DESC, id`;
     return (await this.#sql.rows(text, tenant === undefined ? [] : [tenant])).map((row) => keyRow.parse(row));
   }
 
-  async keyByHash(hash: string): Promise<ApiKey | undefined> {
-    const [row] = await this.#sql.rows("SELECT * FROM api_keys WHERE hash = $1", [hash]);
+  async key(id: string): Promise<KeyRecord | undefined> {
+    const [row] = await this.#sql.rows("SELECT * FROM api_keys WHERE id = $1", [id]);
     return row === undefined ? undefined : keyRow.parse(row);
   }
 
-  async addKey(key: ApiKey): Promise<void> {
-    const { id, tenant, hash, prefix, name, isAdmin, createdMs, revokedMs, lastUsedMs } = key;
+  async addKey(key: KeyRecord): Promise<void> {
+    const { id, tenant, hash, prefix, name, isAdmin, createdMs, expiresMs, revokedMs, lastUsedMs } = key;
     try {
       await this.#sql.rows(
-        `INSERT INTO api_keys (id, tenant, hash, prefix, name, is_admin, created_ms, revoked_ms, last_used_ms)
-          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-        [id, tenant, hash, prefix, name, isAdmin ? 1 : 0, createdMs, revokedMs, lastUsedMs],
+        `INSERT INTO api_keys (id, tenant, hash, prefix, name, is_admin, created_ms, expires_ms, revoked_ms, last_used_ms)
+          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+        [id, tenant, hash, prefix, name, isAdmin ? 1 : 0, createdMs, expiresMs, revokedMs, lastUsedMs],
       );
     } catch (error) {
       if (!(error instanceof ConstraintError)) throw error;
@@ -145,7 +155,8 @@ export class SqlRecordStore implements RecordStore {
   }
 
   async revokeKey(id: string, atMs: number): Promise<boolean> {
-    const text = "UPDATE api_keys SET revoked_ms = $2 WHERE id = $1 AND revoked_ms IS NULL RETURNING id";
+    const text =
+      "UPDATE api_keys SET revoked_ms = $2 WHERE id = $1 AND (revoked_ms IS NULL OR revoked_ms > $2) RETURNING id";
     return (await this.#sql.rows(text, [id, atMs])).length > 0;
   }
 

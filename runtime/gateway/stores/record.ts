@@ -1,20 +1,4 @@
-import type { Tenant } from "../../contracts/tenant.ts";
-
-/** An API key as it is stored: its hash, never itself. Times are Unix time in ms. */
-export interface ApiKey {
-  readonly id: string;
-  readonly tenant: string;
-  /** SHA-256 of the key, in hex. */
-  readonly hash: string;
-  /** The first characters of the key, to tell keys apart by. */
-  readonly prefix: string;
-  readonly name: string;
-  readonly isAdmin: boolean;
-  readonly createdMs: number;
-  readonly revokedMs: number | null;
-  /** Coarse: written with a delay. */
-  readonly lastUsedMs: number | null;
-}
+import type { ManagedRecords } from "../identity/key-records.ts";
 
 /** One request, as it is billed. */
 export interface UsageEntry {
@@ -61,28 +45,6 @@ export interface UsageSum {
   readonly nanoUsd: number;
 }
 
-/** Who may use the gateway. */
-export interface Tenants {
-  tenants(): Promise<Tenant[]>;
-  tenant(id: string): Promise<Tenant | undefined>;
-  putTenant(tenant: Tenant): Promise<void>;
-  /** Removes the tenant and revokes nothing: its keys go with it. False when there is none. */
-  deleteTenant(id: string): Promise<boolean>;
-}
-
-/** API keys. */
-export interface ApiKeys {
-  /** Newest first; with `tenant` only that tenant's. Revoked ones too. */
-  keys(tenant?: string): Promise<ApiKey[]>;
-  keyByHash(hash: string): Promise<ApiKey | undefined>;
-  /** Throws `invalid_value` when its id or hash is taken or its tenant does not exist. */
-  addKey(key: ApiKey): Promise<void>;
-  /** False when there is no such key, or it was revoked before. */
-  revokeKey(id: string, atMs: number): Promise<boolean>;
-  /** Notes when keys were last used: id -> ms. An earlier time than the known one changes nothing. */
-  touchKeys(used: ReadonlyMap<string, number>): Promise<void>;
-}
-
 /** The usage ledger. Entries are only added. */
 export interface Usage {
   /** All entries or none. Those whose id is known are left out. */
@@ -99,4 +61,4 @@ export interface Settings {
 }
 
 /** State that must not be lost. Methods reject when the store cannot be reached. */
-export interface RecordStore extends Tenants, ApiKeys, Usage, Settings, AsyncDisposable {}
+export interface RecordStore extends ManagedRecords, Usage, Settings, AsyncDisposable {}

@@ -108,6 +108,16 @@ describe.skipIf(lacking("redis-server", "redis-cli") !== undefined)("a Redis ser
     expect((await reserve([budget(1)])).answer.granted).toBe(true);
   });
 
+  it("is not blamed when it was the gateway that stood still", async () => {
+    await using server = await redis();
+    const { store, reserve } = await guarded(server.url);
+    const asked = Array.from({ length: 10 }, () => reserve([budget(1)]));
+    const untilMs = performance.now() + 3 * timeoutMs;
+    while (performance.now() < untilMs);
+    await Promise.all(asked);
+    expect(store.health).toMatchObject({ state: "ok", fallbacks: 0 });
+  });
+
   it("may come after the gateway", async () => {
     const port = await freePort();
     const { store, reserve } = await guarded(`redis://127.0.0.1:${port}`, { timeoutMs: longMs });

@@ -1,16 +1,17 @@
 import { randomUUID } from "node:crypto";
 import { expect, it } from "vitest";
 import { tenant } from "../../../runtime/contracts/tenant.ts";
-import type { ApiKey, RecordStore, UsageEntry } from "../../../runtime/gateway/stores/record.ts";
+import type { KeyRecord } from "../../../runtime/gateway/identity/key-records.ts";
+import type { RecordStore, UsageEntry } from "../../../runtime/gateway/stores/record.ts";
 
 const dayMs = 86_400_000;
 const noon = Date.UTC(2026, 0, 15, 12);
 
 /** A key of `acme` that was never used. */
-export function apiKey(about: Partial<ApiKey> = {}): ApiKey {
+export function apiKey(about: Partial<KeyRecord> = {}): KeyRecord {
   const id = randomUUID();
   const [name, hash] = ["laptop", `hash of ${id}`];
-  const times = { createdMs: noon, revokedMs: null, lastUsedMs: null };
+  const times = { createdMs: noon, expiresMs: null, revokedMs: null, lastUsedMs: null };
   return { id, tenant: "acme", hash, prefix: "pst-1234", name, isAdmin: false, ...times, ...about };
 }
 
@@ -65,8 +66,8 @@ export function recordContract(open: () => Promise<RecordStore>): void {
     await store.addKey(older);
     await store.addKey(newer);
     expect(await store.keys("keys")).toEqual([newer, older]);
-    expect(await store.keyByHash(older.hash)).toEqual(older);
-    expect(await store.keyByHash("another")).toBeUndefined();
+    expect(await store.key(older.id)).toEqual(older);
+    expect(await store.key("another")).toBeUndefined();
     expect([await store.revokeKey(older.id, noon + 5), await store.revokeKey(older.id, noon + 6)]).toEqual([
       true,
       false,
@@ -79,8 +80,8 @@ export function recordContract(open: () => Promise<RecordStore>): void {
       ]),
     );
     await using again = await open();
-    expect((await again.keyByHash(older.hash))?.revokedMs).toBe(noon + 5);
-    expect((await again.keyByHash(newer.hash))?.lastUsedMs).toBe(noon + 9);
+    expect((await again.key(older.id))?.revokedMs).toBe(noon + 5);
+    expect((await again.key(newer.id))?.lastUsedMs).toBe(noon + 9);
     expect(await store.deleteTenant("keys")).toBe(true);
     expect(await store.keys()).toEqual([]);
   });

@@ -1,33 +1,42 @@
-import type { Policy } from "../policy.ts";
+import type { Policy, ReplicaState, RouteContext } from "../policy.ts";
 import { pendingTokens, uncachedTokens } from "./terms.ts";
 
-/** What a ms of own prefill costs those who come after, where nothing that is displaced would be used again. */
-const socialWeight = 2;
-/** However much is used again, a displaced token counts no more often than that. */
+/** What a ms of own prefill costs those who come after, where nothing that it displaces would be used again. */
+const socialWeight = 1;
+/** However much is used again, a displaced token counts as prefilled at most 1 / (1 - that) times. */
 const mostReuse = 0.9;
+/** A ms between tokens, summed over an answer, against a ms of waiting for its first one. */
+const decodeWeight = 0.03;
 
 /**
- * Predicted time to first token, and the delay that the request imposes on others, both in ms. What is prefilled displaces
- * something else from a full cache; the share of it that is used again must be prefilled again and displaces in its turn,
- * which sums up to 1 / (1 - reuse).
+ * Predicted time to first token, and what the request costs others and itself later, all in ms:
+ *
+ * - `social`: others wait for its prefill too. What is prefilled displaces something from a full cache; the share of it
+ *   that is used again must be prefilled again and displaces in its turn, which sums up to 1 / (1 - reuse). So prefixes
+ *   that are used much stay where they are, and where little is used again the shortest queue wins.
+ * - `decode`: a batch with much context generates slowly. It also decides between replicas that are all idle.
+ *
+ * The weights are the best of a grid on Mooncake's conversation trace and llm-d's shared prefixes (`npm run bench:routing`).
  */
 export const predictedCost: Policy = {
   name: "predicted_cost",
   terms(request, _replicas, context) {
-    const reuse = Math.min(mostReuse, context.reuse);
+    const prefillMs = (replica: ReplicaState, index: number): number =>
+      uncachedTokens(request, context, index) / replica.prefillTokensPerMs;
     return [
       { name: "base", cost: (replica) => replica.baseMs },
       { name: "queue", cost: (replica) => pendingTokens(replica, context) / replica.prefillTokensPerMs },
+      { name: "prefill", cost: prefillMs },
+      { name: "social", cost: (replica, index) => weight(replica, context) * prefillMs(replica, index) },
       {
-        name: "prefill",
-        cost: (replica, index) => uncachedTokens(request, context, index) / replica.prefillTokensPerMs,
-      },
-      {
-        name: "social",
-        cost: (replica, index) =>
-          ((socialWeight / (1 - reuse * replica.cacheFill)) * uncachedTokens(request, context, index)) /
-          replica.prefillTokensPerMs,
+        name: "decode",
+        cost: (replica) =>
+          (decodeWeight * request.expectedOutputTokens * replica.tokenMs * replica.contextTokens) / replica.kvTokens,
       },
     ];
   },
 };
+
+function weight(replica: ReplicaState, { reuse }: RouteContext): number {
+  return socialWeight / (1 - Math.min(mostReuse, reuse) * replica.cacheFill);
+}
