@@ -146,7 +146,7 @@ test("secrets of the agent's environment reach no log and no engine", async () =
     `cat /proc/${pid}/environ /proc/${pid}/cmdline | tr '\\0' '\\n'`,
   ]);
   expect(stdout).toContain("VLLM_SERVER_DEV_MODE=1");
-  for (const text of [stdout, agent.log()]) expect(text).not.toMatch(/secretsecret|a-token-of-the-tests/);
+  for (const text of [stdout, agent.output()]) expect(text).not.toMatch(/secretsecret|a-token-of-the-tests/);
 });
 
 test.each([

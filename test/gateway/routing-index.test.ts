@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { blockBytes, blockTokens, maxBlocks, prefixHashes } from "../../runtime/gateway/routing/prefix-hash.ts";
 import { PrefixIndex } from "../../runtime/gateway/routing/prefix-index.ts";

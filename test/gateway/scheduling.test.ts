@@ -154,13 +154,13 @@ test("a new version is warmed beside the old one, and no request fails while it 
   const source = await simModel(one.folder, "m-next", { slow_load_ms: 500 });
   const after = { ...before, spec: { ...before.spec, source }, fleet: "f", warm: false };
   const statuses: number[] = [];
-  let done = false;
+  const done = new AbortController();
   const asking = (async () => {
-    while (!done) statuses.push((await under.ask("m")).status);
+    while (!done.signal.aborted) statuses.push((await under.ask("m")).status);
   })();
   await under.gateway.reload({ models: [after] });
   for (let more = 0; more < 5; more += 1) statuses.push((await under.ask("m")).status);
-  done = true;
+  done.abort();
   await asking;
   expect(new Set(statuses)).toEqual(new Set([200]));
   expect(statuses.length).toBeGreaterThan(10);

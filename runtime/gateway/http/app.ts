@@ -13,8 +13,6 @@ import { generate, type GenerateOptions } from "./generate.ts";
 
 /** What the gateway's routes need. */
 export interface GatewayAppOptions extends GenerateOptions {
-  /** Whether the gateway is stopping: it finishes what it has and takes nothing new. */
-  readonly draining: () => boolean;
   readonly version: string;
   /** The admin API, when there are records to manage. */
   readonly admin: Hono<AdminEnv> | null;

@@ -31,6 +31,8 @@ export interface GenerateOptions extends ForwardOptions {
   readonly meter: Meter;
   readonly prices: () => PriceTable;
   readonly bounds: ReadBounds;
+  /** Whether the gateway is stopping: it finishes what it has and takes nothing new. */
+  readonly draining: () => boolean;
   readonly log: Logger;
 }
 
@@ -47,6 +49,13 @@ export async function generate(c: Context<NodeEnv>, path: EndpointPath, options:
   outgoing.once("close", () => left.abort(new PenstockError("client_closed", "The client left.")));
   const ending = { model: "unknown", status: "client_left" };
   try {
+    if (options.draining()) {
+      // On a connection from before; the next one finds another gateway.
+      outgoing.setHeader("connection", "close");
+      throw new PenstockError("draining", "This gateway is stopping; send the request again.", {
+        retryAfterSeconds: 1,
+      });
+    }
     const principal = await options.identify(incoming);
     const request = await readRequest(path, incoming, options.bounds);
     authorizeModel(principal, request.model);

@@ -41,8 +41,8 @@ export class GuardedHotStore implements HotStore {
   readonly #shared: HotStore;
   readonly #local = new MemoryHotStore();
   readonly #options: GuardOptions;
-  /** Reservations that were made here, because the shared store failed. */
-  readonly #here = new Set<string>();
+  /** Reservations that were made here, because the shared store failed: whether that may know of them, too. */
+  readonly #here = new Map<string, boolean>();
   #owed: Owed[] = [];
   #paying: Promise<void> | undefined;
   #failures = 0;
@@ -63,6 +63,7 @@ export class GuardedHotStore implements HotStore {
 
   async reserve(reservation: Reservation, ttlMs: number): Promise<ReserveAnswer> {
     const { account, charges, id } = reservation;
+    const wasAsked = this.#probe === undefined;
     const answer = await this.#ask((store) => store.reserve(reservation, ttlMs));
     if (answer !== undefined) {
       this.#local.learn(account, charges, answer.readings);
@@ -70,21 +71,24 @@ export class GuardedHotStore implements HotStore {
     }
     if (this.#options.onStoreFailure === "deny") {
       // It may have been made all the same, by a store that only answers late.
-      this.#owe({ reservation, amounts: [] });
+      if (wasAsked) this.#owe({ reservation, amounts: [] });
       throw new PenstockError("overloaded", "Limits cannot be checked at the moment; try again later.", {
         retryAfterSeconds: 1,
       });
     }
     const local = await this.#local.reserve(reservation, ttlMs);
-    if (local.granted) this.#here.add(id);
-    else this.#owe({ reservation, amounts: [] });
+    if (local.granted) this.#here.set(id, wasAsked);
+    else if (wasAsked) this.#owe({ reservation, amounts: [] });
     return local;
   }
 
   async settle(reservation: Reservation, amounts: readonly number[]): Promise<void> {
-    if (this.#here.delete(reservation.id)) {
+    const wasAsked = this.#here.get(reservation.id);
+    if (wasAsked !== undefined) {
+      this.#here.delete(reservation.id);
       await this.#local.settle(reservation, amounts);
-      this.#owe({ reservation, amounts });
+      const isOwed = wasAsked || reservation.charges.some(({ meter }) => meter.kind === "budget");
+      if (isOwed) this.#owe({ reservation, amounts });
       return;
     }
     const done = await this.#ask((store) => store.settle(reservation, amounts).then(() => true));

@@ -8,9 +8,9 @@ const loadFactor = 1.25;
 /** The key is the prompt up to there: deeper than a system prompt that everyone shares (1,024 tokens). */
 const keyBlocks = 4;
 
-/** Requests that a replica may have, the one to place included. At least one replica is always below it. */
+/** Requests that a replica may have, the one to place included. One of them always may take it. */
 export function loadBound(requests: number, replicas: number): number {
-  return ((requests + 1) / Math.max(1, replicas)) * loadFactor;
+  return Math.ceil(((requests + 1) / Math.max(1, replicas)) * loadFactor);
 }
 
 /** Consistent hashing with bounded loads: the key is a prefix of the prompt, and whoever is over the bound is passed by. */

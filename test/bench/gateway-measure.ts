@@ -1,0 +1,174 @@
+import { readFile } from "node:fs/promises";
+import { quantile } from "./figures.ts";
+import {
+  cpuSeconds,
+  startContender,
+  startEngine,
+  startFastEngine,
+  type Contender,
+  type Server,
+} from "./gateway-contenders.ts";
+import { largeBody, smallBody, streamBody } from "./gateway-messages.ts";
+import { beyondEngine, closedLoop, openStreams, type Load } from "./load.ts";
+
+/** One figure of one proxy: the median of its rounds. */
+export interface Row {
+  readonly workload: Workload;
+  readonly figure: string;
+  readonly contender: string;
+  readonly value: number;
+}
+
+export const workloads = ["small", "large", "streams", "memory"] as const;
+export type Workload = (typeof workloads)[number];
+
+export interface Plan {
+  /** Of each sample. */
+  readonly seconds: number;
+  readonly rounds: number;
+  readonly idleStreams: number;
+  readonly folder: string;
+  readonly contenders: (engineUrl: string) => readonly Contender[];
+}
+
+/** The engine itself, without a proxy. */
+export const direct = "no proxy";
+
+interface Target extends Pick<Load, "url" | "headers"> {
+  readonly name: string;
+  /** Whose processor time is counted. */
+  readonly pid: number;
+}
+
+type Sample = (target: Target) => Promise<Readonly<Record<string, number>>>;
+
+/** Names of the figures. */
+export const figures = {
+  perCore: "requests/s per core",
+  perSecond: "requests/s",
+  p50: "p50 at 1 connection, µs",
+  p99: "p99 beyond the engine at 100 concurrent, ms",
+  chunks: "chunks/s per core",
+  arrived: "chunks/s",
+  memory: "KB per idle stream",
+} as const;
+
+const path = "/v1/chat/completions";
+
+export function measure(workload: Workload, plan: Plan): Promise<Row[]> {
+  return { small, large, streams, memory }[workload](plan);
+}
+
+async function small(plan: Plan): Promise<Row[]> {
+  await using engine = await startFastEngine(plan.folder);
+  const load = { body: smallBody, seconds: plan.seconds, folder: plan.folder };
+  return await compare("small", { plan, engine }, async (target) => {
+    const busy = await throughput({ ...load, ...target, connections: 64 }, target.pid);
+    const { p50Us } = await closedLoop({ ...load, ...target, connections: 1 });
+    return { ...busy, [figures.p50]: p50Us };
+  });
+}
+
+async function large(plan: Plan): Promise<Row[]> {
+  const load = { body: largeBody, seconds: plan.seconds, folder: plan.folder };
+  await using engine = await startFastEngine(plan.folder);
+  const busy = await compare("large", { plan, engine }, (target) =>
+    throughput({ ...load, ...target, connections: 16 }, target.pid),
+  );
+  await using slow = await startEngine("delay");
+  const latency = await compare("large", { plan, engine: slow }, async (target) => {
+    // The first second opens connections.
+    await beyondEngine({ ...load, ...target, connections: 100, seconds: 1 });
+    const times = await beyondEngine({ ...load, ...target, connections: 100, seconds: Math.max(5, plan.seconds) });
+    return { [figures.p99]: quantile(times, 0.99) };
+  });
+  return [...busy, ...latency];
+}
+
+/** Requests a second, and for each second of the proxy's processor time: the same where nothing else runs on its core. */
+async function throughput(load: Load, pid: number): Promise<Record<string, number>> {
+  const before = await cpuSeconds(pid);
+  const { requests, perSecond } = await closedLoop(load);
+  const used = (await cpuSeconds(pid)) - before;
+  return { [figures.perSecond]: perSecond, [figures.perCore]: requests / used };
+}
+
+/** 200 streams with 100 events a second each. */
+async function streams(plan: Plan): Promise<Row[]> {
+  await using engine = await startEngine("stream");
+  return await compare("streams", { plan, engine }, async (target) => {
+    using open = await openStreams({ ...target, body: streamBody }, 200);
+    await sleep(500);
+    const before = { cpu: await cpuSeconds(target.pid), events: open.events(), at: performance.now() };
+    await sleep(plan.seconds * 1_000);
+    const events = open.events() - before.events;
+    const cpu = (await cpuSeconds(target.pid)) - before.cpu;
+    return {
+      [figures.arrived]: (events / (performance.now() - before.at)) * 1_000,
+      [figures.chunks]: events / cpu,
+    };
+  });
+}
+
+async function memory(plan: Plan): Promise<Row[]> {
+  await using engine = await startEngine("idle");
+  const rows: Row[] = [];
+  for (const contender of present(plan, engine.url)) {
+    await using server = await startContender(contender, engine.url, plan.folder);
+    const target = { url: server.url + path, headers: contender.headers };
+    // What a proxy needs once, such as compiled code, belongs to no stream.
+    (await openStreams({ ...target, body: streamBody }, 200))[Symbol.dispose]();
+    await sleep(2_000);
+    const before = await residentKB(server.pid);
+    using _open = await openStreams({ ...target, body: streamBody }, plan.idleStreams);
+    await sleep(3_000);
+    const value = ((await residentKB(server.pid)) - before) / plan.idleStreams;
+    rows.push({ workload: "memory", figure: figures.memory, contender: contender.name, value });
+  }
+  return rows;
+}
+
+/** Measures every proxy and the engine in turns, so that a machine that is busy for a while is unfair to none. */
+async function compare(
+  workload: Workload,
+  { plan, engine }: { readonly plan: Plan; readonly engine: Server },
+  sample: Sample,
+): Promise<Row[]> {
+  await using running = new AsyncDisposableStack();
+  const targets: Target[] = [{ name: direct, url: `${engine.url}${path}`, headers: {}, pid: engine.pid }];
+  for (const contender of present(plan, engine.url)) {
+    const server = running.use(await startContender(contender, engine.url, plan.folder));
+    targets.push({ ...contender, url: server.url + path, pid: server.pid });
+  }
+  const samples = new Map<string, { target: Target; values: number[]; figure: string }>();
+  // The first round lets every program compile its code.
+  for (let round = 0; round <= plan.rounds; round += 1) {
+    for (const target of targets) {
+      for (const [figure, value] of Object.entries(await sample(target))) {
+        const key = `${figure} ${target.name}`;
+        const known = samples.get(key) ?? { target, figure, values: [] };
+        if (round > 0) known.values.push(value);
+        samples.set(key, known);
+      }
+    }
+  }
+  return [...samples.values()].map(({ target: { name }, figure, values }) => ({
+    workload,
+    figure,
+    contender: name,
+    value: quantile(values),
+  }));
+}
+
+function present({ contenders }: Plan, engineUrl: string): Contender[] {
+  return contenders(engineUrl).filter(({ missing }) => missing === undefined);
+}
+
+async function residentKB(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8");
+  return (Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1_024) / 1_000;
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

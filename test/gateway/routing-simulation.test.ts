@@ -1,0 +1,175 @@
+import { describe, expect, test } from "vitest";
+import { policies } from "../../runtime/gateway/routing/index.ts";
+import { BlockCache } from "../bench/routing-cache.ts";
+import { FastEngine } from "../bench/routing-engine.ts";
+import { goodput, measure } from "../bench/routing-report.ts";
+import { simulation } from "../bench/routing-simulation.ts";
+import { generateConversations, generateSharedPrefixes, traceBlockTokens } from "../bench/routing-trace.ts";
+import { BlockPool } from "../fakes/engine/blocks.ts";
+import { costProfiles, overhead } from "../fakes/engine/cost.ts";
+import { Batch } from "../fakes/engine/scheduler.ts";
+
+const profile = costProfiles["8b-h100-tp1"];
+const driver = simulation({ engines: 8, heartbeatMs: 1_000, profile });
+
+/** Small enough that requests queue, share prefixes, and have to be preempted. */
+const scene = {
+  kvTokens: 40_960,
+  requests: Array.from({ length: 60 }, (_, index) => ({
+    atMs: index * 40,
+    promptTokens: 2_100 + (index % 5) * 1_024,
+    outputTokens: 1 + ((index * 37) % 200),
+    family: index % 4,
+  })),
+};
+
+interface Times {
+  first: number;
+  end: number;
+}
+
+/** The simulator's own batch, driven step by step. */
+function byBatch(): Times[] {
+  const pool = new BlockPool(scene.kvTokens / 16, true);
+  const batch = new Batch(profile, { maxNumSeqs: 256, maxNumBatchedTokens: 8_192, blockTokens: 16 }, pool);
+  const times = scene.requests.map(() => ({ first: 0, end: 0 }));
+  let nowMs = 0;
+  let arrived = 0;
+  const arrive = (): void => {
+    for (; arrived < scene.requests.length; arrived += 1) {
+      const request = scene.requests[arrived];
+      const time = times[arrived];
+      if (request === undefined || time === undefined || request.atMs + overhead.requestMs > nowMs) return;
+      batch.add({
+        prompt: String(request.family).repeat(4 * request.promptTokens),
+        salt: "",
+        outputTokens: request.outputTokens,
+        lastReason: "length",
+        tokenText: () => `out${arrived % 10}`,
+        onToken: (produced) => (time.first = produced === 1 ? nowMs : time.first),
+        onEnd: () => (time.end = nowMs),
+      });
+    }
+  };
+  for (;;) {
+    arrive();
+    const step = batch.plan();
+    if (step === null) {
+      const next = scene.requests[arrived];
+      if (next === undefined) return times;
+      nowMs = next.atMs + overhead.requestMs;
+    } else {
+      nowMs += step.ms;
+      batch.complete(step);
+    }
+  }
+}
+
+function byFastEngine(): Times[] {
+  const engine = new FastEngine({ ...profile, kvTokens: scene.kvTokens });
+  const times = scene.requests.map(({ atMs, promptTokens, outputTokens, family }) => {
+    const time: Times = { first: 0, end: 0 };
+    const blocks = Array.from({ length: Math.floor(promptTokens / traceBlockTokens) }, (_, at) => family * 1_000 + at);
+    engine.submit(
+      {
+        promptTokens,
+        outputTokens,
+        blocks,
+        onStart: () => undefined,
+        onFirstToken: (nowMs) => (time.first = nowMs),
+        onEnd: (nowMs) => (time.end = nowMs),
+      },
+      atMs,
+    );
+    return time;
+  });
+  engine.advance(Infinity);
+  return times;
+}
+
+test("the fast engine keeps the time of the simulator's batch", () => {
+  const mean = (times: readonly Times[], of: (time: Times) => number): number =>
+    times.reduce((sum, time) => sum + of(time), 0) / times.length;
+  const [fast, slow] = [byFastEngine(), byBatch()];
+  const arrivedMs = mean(
+    scene.requests.map(({ atMs }) => ({ first: atMs, end: atMs })),
+    ({ end }) => end,
+  );
+  for (const of of [({ first }: Times) => first - arrivedMs, ({ end }: Times) => end - arrivedMs]) {
+    expect(mean(fast, of) / mean(slow, of)).toBeGreaterThan(0.9);
+    expect(mean(fast, of) / mean(slow, of)).toBeLessThan(1.1);
+  }
+});
+
+test("the fast engine takes the same time however often one looks", () => {
+  const work = { promptTokens: 3_000, outputTokens: 400, blocks: [1, 2, 3, 4, 5], onStart: () => undefined };
+  const ends = [1, 50, Infinity].map((stepMs) => {
+    const engine = new FastEngine(profile);
+    let end = 0;
+    for (const atMs of [0, 100, 1_000]) {
+      engine.submit({ ...work, onFirstToken: () => undefined, onEnd: (nowMs) => (end = nowMs) }, atMs);
+    }
+    for (let nowMs = 0; nowMs < 20_000; nowMs += stepMs) engine.advance(nowMs);
+    engine.advance(Infinity);
+    return end;
+  });
+  expect(ends[0]).toBeCloseTo(ends[2] ?? 0, 3);
+  expect(ends[1]).toBeCloseTo(ends[2] ?? 0, 3);
+});
+
+test("the cache of an engine never holds more than it has, and forgets the ends of old prompts first", () => {
+  const cache = new BlockCache(2_048, 512);
+  expect(cache.allocate(2_049)).toBe(false);
+  expect(cache.allocate(1_536)).toBe(true);
+  for (const block of [1, 2, 3]) expect(cache.name(block)).toBe(true);
+  cache.release([1, 2, 3], 0);
+  expect(cache.available).toBe(2_048);
+  expect(cache.allocate(1_024)).toBe(true);
+  expect(cache.take([1, 2, 3], 9)).toEqual([1, 2]);
+  expect(cache.available).toBe(0);
+  cache.release([1, 2], 1_024);
+  expect(cache.available).toBe(2_048);
+});
+
+describe("the bench", () => {
+  const trace = generateConversations(1, 120);
+
+  test("generates the same in each run, like the trace that it was fitted to", () => {
+    expect(generateConversations(1, 120)).toEqual(trace);
+    const whole = generateConversations(3);
+    const mean = whole.reduce((sum, { promptTokens }) => sum + promptTokens, 0) / whole.length;
+    expect(whole.length / 600).toBeGreaterThan(2.5);
+    expect(whole.length / 600).toBeLessThan(4.5);
+    expect(mean).toBeGreaterThan(9_000);
+    expect(mean).toBeLessThan(16_000);
+  });
+
+  test("every request ends, in each run at the same time", async () => {
+    const [first, second] = [
+      await driver.run(trace, policies.power_of_two, 3),
+      await driver.run(trace, policies.power_of_two, 3),
+    ];
+    expect(first).toHaveLength(trace.length);
+    expect(second).toEqual(first);
+    expect(first.every(({ ttftMs, tokenMs }) => ttftMs > 0 && tokenMs >= 0)).toBe(true);
+  });
+
+  test("shared prefixes: the predicted cost finds them and takes more than round robin", async () => {
+    const workload = { name: "ladder", traces: [generateSharedPrefixes(1, { seconds: 200 })], speed: 3 };
+    const [predicted, blind] = [
+      await measure(driver, workload, policies.predicted_cost),
+      await measure(driver, workload, policies.round_robin),
+    ];
+    expect(predicted.hitShare).toBeGreaterThan(0.7);
+    expect(predicted.hitShare).toBeGreaterThan(1.5 * blind.hitShare);
+    expect(predicted.capacity).toBeGreaterThan(blind.capacity);
+  });
+
+  test("conversations: the predicted cost keeps more of them inside the goal than the blind ones", async () => {
+    const share = async (policy: keyof typeof policies): Promise<number> =>
+      goodput(await driver.run(generateConversations(2, 300), policies[policy], 3));
+    const predicted = await share("predicted_cost");
+    expect(predicted).toBeGreaterThan(await share("round_robin"));
+    expect(predicted).toBeGreaterThan(await share("least_load"));
+  });
+});
