@@ -91,6 +91,8 @@ export const gatewayConfig = z.strictObject({
       maxRequests: z.int().min(1).default(10_000),
       maxMiB: z.number().positive().default(256),
       maxSeconds: seconds.default(600),
+      /** Part of both that one tenant may take. */
+      tenantShare: z.number().positive().max(1).default(0.5),
     })
     .prefault({}),
   maxBodyMiB: z.number().positive().max(1_024).default(16),

@@ -63,42 +63,21 @@ const usageFileBounds = { maxBytes: 100 * 2 ** 20, maxFiles: 10 };
 /** Builds and starts a gateway. Models that are `warm` begin to load at once. Throws `port_in_use`. */
 export async function startGateway(options: GatewayOptions, log: Logger): Promise<Gateway> {
   await using stack = new AsyncDisposableStack();
-  const onError = (error: unknown): void => log.warn({ err: error }, "store failed");
-  const agents = new Agents(options.fleets, { token: options.agentToken, log });
-  const registry = new ModelRegistry(agents, new Catalog(options.models, options.aliases), log);
-  stack.defer(() => agents.stop());
-  stack.defer(() => registry.stop());
-  const holds = new Holds(options.hold);
-  const routing = new Routing(registry, options.routing ?? defaultPolicy);
-  const relay = new Relay({ keepAlive: true });
-  stack.defer(() => relay.close());
-  const meter = new Meter(registry, holds);
-  const prices = new Map(Object.entries(options.prices ?? {}));
-  const records = stack.use(await recordsOf(options, log));
-  const metering = meteringOf(options, { meter, prices, records, log, stack });
-  const meters = stack.use(await openHotStore(hotStoreOf(options, log), onError));
-  const admission = stack.use(admissionOf(options, { meters, registry, onError }));
   let draining = false;
+  const { agents, ...parts } = await buildParts(options, { stack, log });
   const app = gatewayApp({
-    registry,
-    routing,
-    holds,
-    relay,
-    meter,
-    metering,
-    admission,
-    log,
-    prices: () => prices,
-    ...peopleOf(options, { records, log }),
+    ...parts,
     agentToken: options.agentToken,
     bounds: { maxBodyBytes: options.maxBodyBytes, allowedHosts: options.allowedHosts ?? [] },
     timeouts: options,
     draining: () => draining,
     version: version(),
+    log,
   });
   const listening = await serve(app, options.listen, tlsOf(options, log));
   stack.defer(() => listening.close(options.drainTimeoutMs));
   await agents.start();
+  const { registry } = parts;
   registry.warmUp();
   const running = stack.move();
   return {
@@ -109,6 +88,37 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
       draining = true;
       await running.disposeAsync();
     },
+  };
+}
+
+/** Everything between the network and the agents. What is built is taken down by `stack`, the last part first. */
+async function buildParts(options: GatewayOptions, { stack, log }: { stack: AsyncDisposableStack; log: Logger }) {
+  const onError = (error: unknown): void => log.warn({ err: error }, "store failed");
+  const hot = stack.use(await openHotStore(hotStoreOf(options, log), onError));
+  const agents = new Agents(options.fleets, { token: options.agentToken, log });
+  const catalog = new Catalog(options.models, options.aliases);
+  const registry = new ModelRegistry(agents, { catalog, leases: hot, log });
+  stack.defer(() => agents.stop());
+  stack.defer(() => registry.stop());
+  const holds = new Holds(options.hold);
+  const relay = new Relay({ keepAlive: true });
+  stack.defer(() => relay.close());
+  const meter = new Meter(registry, holds);
+  const prices = new Map(Object.entries(options.prices ?? {}));
+  const records = stack.use(await recordsOf(options, log));
+  const metering = meteringOf(options, { meter, prices, records, log, stack });
+  const admission = stack.use(admissionOf(options, { meters: hot, registry, onError }));
+  return {
+    ...peopleOf(options, { records, log }),
+    agents,
+    registry,
+    holds,
+    relay,
+    meter,
+    metering,
+    admission,
+    routing: new Routing(registry, options.routing ?? defaultPolicy),
+    prices: () => prices,
   };
 }
 

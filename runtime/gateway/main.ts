@@ -37,7 +37,7 @@ async function optionsOf(config: GatewayConfig): Promise<GatewayOptions> {
     apiKey: env[envNames.apiKey] ?? null,
     agentToken,
     stores: await storesOf(config),
-    hold: { maxRequests: hold.maxRequests, maxBytes: hold.maxMiB * mebibyte, maxSeconds: hold.maxSeconds },
+    hold: { ...hold, maxBytes: hold.maxMiB * mebibyte },
     maxBodyBytes: config.maxBodyMiB * mebibyte,
     firstByteTimeoutMs: config.firstByteSeconds * 1_000,
     betweenBytesTimeoutMs: config.betweenBytesSeconds * 1_000,

@@ -34,6 +34,8 @@ export interface HoldLimits {
   readonly maxRequests: number;
   readonly maxBytes: number;
   readonly maxSeconds: number;
+  /** Part of the count and of the bytes that one tenant may take, 0 to 1; absent for all. */
+  readonly tenantShare?: number | undefined;
 }
 
 /** Where state is kept: in files of this gateway, or in stores that several share. */

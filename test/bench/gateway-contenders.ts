@@ -114,7 +114,7 @@ function nodeOptions(file: string): string[] {
   return file === "gateway-ours.ts" && given !== undefined ? given.split(" ") : [];
 }
 
-async function startPortkey(_: string): Promise<Server> {
+async function startPortkey(): Promise<Server> {
   const port = await freePort();
   const { child, ...server } = start(proxyCore, process.execPath, [portkey, `--port=${port}`, "--headless"]);
   child.stdout.resume();
@@ -162,7 +162,9 @@ function start(core: string, command: string, args: readonly string[]) {
   const child = spawn("taskset", ["-c", core, command, ...args], { stdio: ["ignore", "pipe", "pipe"] });
   const errors = text(child.stderr);
   const ended = once(child, "close");
-  void errors.then((said) => void (said.trim() === "" || process.stderr.write(`${command}: ${said.slice(0, 2_000)}\n`)));
+  void errors.then(
+    (said) => void (said.trim() === "" || process.stderr.write(`${command}: ${said.slice(0, 2_000)}\n`)),
+  );
   return {
     child,
     pid: child.pid ?? -1,

@@ -34,7 +34,8 @@ let ticks = 0;
 const started = performance.now();
 setInterval(() => {
   for (const now = performance.now() - started; ticks < now; ticks += 1) {
-    for (const outgoing of due[ticks % eventEveryMs] ?? []) if (!outgoing.writableNeedDrain) outgoing.write(streamEvent);
+    for (const outgoing of due[ticks % eventEveryMs] ?? [])
+      if (!outgoing.writableNeedDrain) outgoing.write(streamEvent);
   }
 }, 1);
 

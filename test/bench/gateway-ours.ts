@@ -32,7 +32,7 @@ const gateway = await startGateway(
     agentToken: "bench-agent-token",
     models: [
       {
-        spec: { id: model, source: "file:///m.gguf", format: "gguf" },
+        spec: { id: model, source: "file:///m.gguf", format: "gguf", adapters: [] },
         engine: engineSpec.parse({ kind: "embedded" }),
         fleet: "bench",
         warm: false,

@@ -92,7 +92,8 @@ interface Verdict extends Goal {
 
 function verdictOf(goal: Goal, rows: readonly Row[]): Verdict {
   const find = (contender: string): number | undefined =>
-    rows.find((row) => row.workload === goal.workload && row.figure === goal.figure && row.contender === contender)?.value;
+    rows.find((row) => row.workload === goal.workload && row.figure === goal.figure && row.contender === contender)
+      ?.value;
   const ours = find("penstock");
   const theirs = goal.against === undefined ? 0 : find(goal.against.contender);
   if (ours === undefined || theirs === undefined) return { ...goal, value: null, met: null };
@@ -115,13 +116,17 @@ function print(rows: readonly Row[], verdicts: readonly Verdict[]): void {
   for (const { what, value, met, atLeast, below } of verdicts) {
     const goal = atLeast === undefined ? `< ${below}` : `>= ${number(atLeast)}`;
     const verdict = met === null ? "not measured" : met ? "met" : "MISSED";
-    lines.push(`  ${what.padEnd(46)} ${(value === null ? "-" : number(value)).padStart(10)}  ${goal.padEnd(10)} ${verdict}`);
+    lines.push(
+      `  ${what.padEnd(46)} ${(value === null ? "-" : number(value)).padStart(10)}  ${goal.padEnd(10)} ${verdict}`,
+    );
   }
   process.stdout.write(`${lines.join("\n")}\n`);
 }
 
 function number(value: number): string {
-  return value.toLocaleString("en", { maximumFractionDigits: Math.abs(value) < 10 ? 2 : Math.abs(value) < 1_000 ? 1 : 0 });
+  return value.toLocaleString("en", {
+    maximumFractionDigits: Math.abs(value) < 10 ? 2 : Math.abs(value) < 1_000 ? 1 : 0,
+  });
 }
 
 /** Each stream has two sockets in the proxy, which needs a few files more. */

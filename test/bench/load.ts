@@ -46,7 +46,16 @@ async function wrk({ url, headers, body, connections, seconds, folder }: Load): 
       "summary.duration, latency:percentile(50), summary.errors.status + summary.errors.connect + summary.errors.read)) end",
   );
   await writeFile(script, lines.join("\n"));
-  const { stdout } = await run("wrk", ["-t1", `-c${connections}`, `-d${seconds}s`, "--timeout", "30s", "-s", script, url]);
+  const { stdout } = await run("wrk", [
+    "-t1",
+    `-c${connections}`,
+    `-d${seconds}s`,
+    "--timeout",
+    "30s",
+    "-s",
+    script,
+    url,
+  ]);
   const [requests = 0, microseconds = 0, p50Us = 0, failed = 0] = (/RESULT (.*)/.exec(stdout)?.[1] ?? "")
     .split(" ")
     .map(Number);
@@ -67,7 +76,13 @@ async function undiciLoop({ url, headers, body, connections, seconds }: Load): P
 }
 
 /** What requests take beyond the time that the engine says it took, in ms. */
-export async function beyondEngine({ url, headers, body, connections, seconds }: Omit<Load, "folder">): Promise<number[]> {
+export async function beyondEngine({
+  url,
+  headers,
+  body,
+  connections,
+  seconds,
+}: Omit<Load, "folder">): Promise<number[]> {
   const times: number[] = [];
   await forEachConnection(connections, performance.now() + seconds * 1_000, async (agent) => {
     const sent = performance.now();

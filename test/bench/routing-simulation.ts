@@ -41,7 +41,7 @@ function simulate(
 ): Outcome[] {
   const router = new Router({ policy, random: seeded(1) });
   const engines = Array.from({ length: count }, () => new FastEngine(profile));
-  for (const index of engines.keys()) router.add(`replica-${index}`);
+  for (const index of engines.keys()) router.add(`replica-${index}`, { kvTokens: profile.kvTokens });
   const outcomes: Outcome[] = [];
   const beat = (atMs: number): void => {
     for (const [index, engine] of engines.entries()) {

@@ -163,6 +163,25 @@ describe("a tenant's limits", () => {
     expect(next.headers["x-ratelimit-remaining-requests"]).toBe("99");
   });
 
+  it("are not asked while the queue is full", async () => {
+    const store = new MemoryHotStore({ clock: frozen });
+    let asked = 0;
+    const meters: Meters = {
+      reserve: (...about) => {
+        asked += 1;
+        return store.reserve(...about);
+      },
+      renew: (...about) => store.renew(...about),
+      settle: (...about) => store.settle(...about),
+    };
+    const gate = admission({ meters, capacity: () => 0 });
+    const large = { ...estimate, bytes: 2e6 };
+    await expect(gate.admit(principal({ requestsPerMinute: 9 }), large, never)).rejects.toMatchObject({
+      code: "queue_full",
+    });
+    expect(asked).toBe(0);
+  });
+
   it("are held for as long as a request runs", async () => {
     const gate = admission({ reservationTtlMs: 90, meters: new MemoryHotStore() });
     const acme = principal({ concurrentRequests: 1 });

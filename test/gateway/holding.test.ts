@@ -1,3 +1,7 @@
+import { PenstockError } from "../../runtime/contracts/errors.ts";
+import { tenant } from "../../runtime/contracts/tenant.ts";
+import type { Exchange } from "../../runtime/gateway/exchange.ts";
+import { Holds } from "../../runtime/gateway/stages/hold.ts";
 import { expect, test } from "vitest";
 import { z } from "zod";
 import { answers, chat, gatewayUnderTest, type GatewayUnderTest } from "./support.ts";
@@ -136,4 +140,38 @@ test("a client that leaves while it is held frees its place", async () => {
   await expect(pending).rejects.toThrow();
   await expect.poll(() => heldRequests(under)).toBe(0);
   release();
+});
+
+test("a tenant that floods a model that loads leaves room for the others", async () => {
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  const hold = { maxRequests: 10, maxBytes: 2 ** 20, maxSeconds: 30, tenantShare: 0.5 };
+  const issuedTo = (id: string) => ({ tenant: tenant.parse({ id }), credentialId: id, isAdmin: false });
+  await using under = await gatewayUnderTest({ onLoad: () => released, onInfer: answers({ ok: true }) }, { hold });
+  const holds = new Holds(hold);
+  const { registry } = under.gateway;
+  const { model } = registry.catalog.resolve("m");
+  const load = registry.load(model);
+  const held = (id: string) => {
+    const exchange = {
+      principal: issuedTo(id),
+      request: { bytes: 100, streams: false },
+      model,
+      signal: new AbortController().signal,
+    };
+    // A hold reads no more of an exchange than this.
+    return holds.hold(exchange as unknown as Exchange, load).then(
+      () => "served",
+      (error: unknown) => (error instanceof PenstockError ? error.code : "unknown"),
+    );
+  };
+  const greedy = Array.from({ length: 8 }, () => held("greedy"));
+  const quiet = held("quiet");
+  expect(holds.waiting.requests).toBe(6);
+  release();
+  expect((await Promise.all(greedy)).toSorted()).toEqual([
+    ...Array.from({ length: 3 }, () => "queue_full"),
+    ...Array.from({ length: 5 }, () => "served"),
+  ]);
+  expect(await quiet).toBe("served");
+  expect(holds.waiting).toEqual({ requests: 0, bytes: 0 });
 });

@@ -12,7 +12,8 @@ body { margin: 0; font: 16px/1.5 system-ui, sans-serif; color: var(--ink); backg
 nav { position: sticky; top: 0; align-self: start; max-height: 100vh; overflow: auto; padding: 1.5rem 1rem; border-right: 1px solid var(--line); font-size: .875rem; }
 nav a { display: block; padding: .2rem 0; color: inherit; text-decoration: none; overflow-wrap: anywhere; }
 nav a:hover { text-decoration: underline; }
-nav b { display: block; margin: .9rem 0 .1rem; color: var(--mute); text-transform: capitalize; }
+nav div { margin-bottom: .8rem; }
+nav b { display: block; color: var(--mute); text-transform: capitalize; }
 main { padding: 1.5rem 2rem 4rem; min-width: 0; }
 h1 { margin: 0 0 .5rem; font-size: 1.6rem; }
 section { margin-top: 2.5rem; padding-top: 1rem; border-top: 1px solid var(--line); scroll-margin-top: 0; }
@@ -109,9 +110,11 @@ function fields({ properties, required }: JsonSchema): string {
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const cells = (tag: string, row: readonly string[]): string =>
-    `<tr>${row.map((cell) => `<${tag}>${cell}</${tag}>`).join("")}</tr>`;
   return `<table><thead>${cells("th", head)}</thead><tbody>${rows.map((row) => cells("td", row)).join("")}</tbody></table>`;
+}
+
+function cells(tag: "td" | "th", row: readonly string[]): string {
+  return `<tr>${row.map((cell) => `<${tag}>${cell}</${tag}>`).join("")}</tr>`;
 }
 
 /** A schema in a few words: `integer, at least 1`. */
@@ -128,7 +131,8 @@ function describe(schema: JsonSchema): string {
   if (schema["type"] === "array")
     return `list of ${isRecord(schema["items"]) ? describe(schema["items"]) : "anything"}`;
   if (schema["format"] === "binary") return "file";
-  return [String(schema["type"] ?? "anything"), ...bounds(schema)].join(", ");
+  const types = [schema["type"]].flat().filter((type) => typeof type === "string" && type !== "null");
+  return [types.join(" or ") || "anything", ...bounds(schema)].join(", ");
 }
 
 function bounds(schema: JsonSchema): string[] {

@@ -5,7 +5,7 @@ import type { ModelState, Tier } from "../../contracts/model.ts";
 import type { Logger } from "../../lib/log.ts";
 import type { Agents, AgentView, KnownAgent } from "../fleet/agents.ts";
 import type { ServedModel } from "../options.ts";
-import { Scheduler, type Load } from "../scheduling/scheduler.ts";
+import { Scheduler, type Load, type SchedulerOptions } from "../scheduling/scheduler.ts";
 import { deploymentFor, type Aliases, type Catalog, type Deployment } from "./catalog.ts";
 
 /** Where a request can be sent: an engine behind its agent. */
@@ -32,11 +32,11 @@ export class ModelRegistry {
   /** Reports that a refusal has overtaken: those of these heartbeats count no more. */
   readonly #distrusted = new WeakSet<ModelReport>();
 
-  constructor(agents: Agents, catalog: Catalog, log: Logger) {
-    this.catalog = catalog;
+  constructor(agents: Agents, options: SchedulerOptions) {
+    this.catalog = options.catalog;
     this.#agents = agents;
-    this.#log = log;
-    this.#scheduler = new Scheduler(agents, { catalog, log });
+    this.#log = options.log;
+    this.#scheduler = new Scheduler(agents, options);
     agents.onChange(() => this.#replicas.clear());
   }
 

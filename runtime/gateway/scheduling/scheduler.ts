@@ -1,9 +1,12 @@
+import { randomUUID } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
 import type { LoadProgress } from "../../contracts/agent.ts";
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
 import { engineOf } from "../../engines/index.ts";
 import type { Logger } from "../../lib/log.ts";
 import type { Agents, KnownAgent } from "../fleet/agents.ts";
 import type { Catalog, Deployment } from "../registry/catalog.ts";
+import type { Leases } from "../stores/hot.ts";
 import { place, type AgentSnapshot, type Placement, type Residency } from "./place.ts";
 
 /** A load under way. */
@@ -14,9 +17,13 @@ export interface Load {
   readonly estimateSeconds: number | null;
 }
 
+type OpenLoad = { -readonly [Field in keyof Load]: Load[Field] };
+
 /** What a scheduler needs to know of the models. */
 export interface SchedulerOptions {
   readonly catalog: Catalog;
+  /** Shared by all gateways, so that only one of them loads a model at a time. */
+  readonly leases: Leases;
   readonly log: Logger;
 }
 
@@ -37,6 +44,12 @@ const maxAttempts = 4;
 /** So that two models that share a GPU do not take turns with every request. */
 const minIdleSeconds = 30;
 
+/** A gateway that died in the middle of a load holds others up for so long, at most. */
+const leaseMs = 15_000;
+
+/** Between two looks at what another gateway's load does. */
+const lookMs = 200;
+
 /** Taking a model down waits for its engine to stop. */
 const unloadTimeoutMs = 60_000;
 
@@ -46,6 +59,7 @@ export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #loads = new Map<string, Load>();
   readonly #stopping = new AbortController();
+  readonly #holder = randomUUID();
 
   constructor(agents: Agents, options: SchedulerOptions) {
     this.#agents = agents;
@@ -57,13 +71,9 @@ export class Scheduler {
     const { name: id } = served;
     const known = this.#loads.get(id);
     if (known !== undefined) return known;
-    const load: { done: Promise<void>; progress: LoadProgress | null; estimateSeconds: number | null } = {
-      done: Promise.resolve(),
-      progress: null,
-      estimateSeconds: null,
-    };
+    const load: OpenLoad = { done: Promise.resolve(), progress: null, estimateSeconds: null };
     this.#loads.set(id, load);
-    load.done = this.#bringUp(served, load).finally(() => this.#loads.delete(id));
+    load.done = this.#inTurn(served, load).finally(() => this.#loads.delete(id));
     // Whoever waits gets the error; a load that nobody waits for any more must not end the process.
     load.done.catch(() => undefined);
     return load;
@@ -74,10 +84,38 @@ export class Scheduler {
     this.#stopping.abort(new PenstockError("draining", "The gateway is stopping."));
   }
 
-  async #bringUp(
-    served: Deployment,
-    load: { progress: LoadProgress | null; estimateSeconds: number | null },
-  ): Promise<void> {
+  /** Loads under a lease; while another gateway has it, waits for what that one does. */
+  async #inTurn(served: Deployment, load: OpenLoad): Promise<void> {
+    const { leases } = this.#options;
+    const key = `load:${served.name}`;
+    const { signal } = this.#stopping;
+    while (!(await leases.acquire(key, this.#holder, leaseMs)).held) {
+      await delay(lookMs, undefined, { signal });
+      if (this.#follow(served, load)) return;
+    }
+    const renewal = setInterval(
+      () => void leases.acquire(key, this.#holder, leaseMs).catch(() => undefined),
+      leaseMs / 3,
+    );
+    try {
+      // The one before may have been done in the moment between.
+      if (!this.#follow(served, load)) await this.#bringUp(served, load);
+    } finally {
+      clearInterval(renewal);
+      await leases.release(key, this.#holder).catch(() => undefined);
+    }
+  }
+
+  /** Takes over what heartbeats say of a load that another gateway started. Answers whether the model is READY. */
+  #follow(served: Deployment, load: OpenLoad): boolean {
+    const reports = this.#agentsFor(served).flatMap(
+      ({ last }) => last?.models.filter(({ model_id }) => model_id === served.name) ?? [],
+    );
+    load.progress = reports.find(({ progress }) => progress !== null)?.progress ?? load.progress;
+    return reports.some(({ cache_state }) => cache_state === "READY");
+  }
+
+  async #bringUp(served: Deployment, load: OpenLoad): Promise<void> {
     const except = new Set<string>();
     for (let attempt = 1; ; attempt += 1) {
       const { agent, placement } = this.#choose(served, except);

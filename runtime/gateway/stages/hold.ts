@@ -19,6 +19,8 @@ export class Holds {
   readonly #limits: HoldLimits;
   #requests = 0;
   #bytes = 0;
+  /** By tenant; only those that have something here. */
+  readonly #tenants = new Map<string, { requests: number; bytes: number }>();
 
   constructor(limits: HoldLimits) {
     this.#limits = limits;
@@ -55,7 +57,12 @@ export class Holds {
 
   #enter(exchange: Exchange, load: Load): Disposable {
     const { bytes } = exchange.request;
-    if (this.#requests + 1 > this.#limits.maxRequests || this.#bytes + bytes > this.#limits.maxBytes) {
+    const { id } = exchange.principal.tenant;
+    const { maxRequests, maxBytes, tenantShare = 1 } = this.#limits;
+    const own = this.#tenants.get(id) ?? { requests: 0, bytes: 0 };
+    const isFull = this.#requests + 1 > maxRequests || this.#bytes + bytes > maxBytes;
+    const isGreedy = own.requests + 1 > tenantShare * maxRequests || own.bytes + bytes > tenantShare * maxBytes;
+    if (isFull || isGreedy) {
       throw new PenstockError(
         "queue_full",
         `Too many requests wait for ${exchange.model.spec.id} to load; try again later.`,
@@ -64,10 +71,16 @@ export class Holds {
     }
     this.#requests += 1;
     this.#bytes += bytes;
+    own.requests += 1;
+    own.bytes += bytes;
+    this.#tenants.set(id, own);
     return {
       [Symbol.dispose]: () => {
         this.#requests -= 1;
         this.#bytes -= bytes;
+        own.requests -= 1;
+        own.bytes -= bytes;
+        if (own.requests === 0) this.#tenants.delete(id);
       },
     };
   }

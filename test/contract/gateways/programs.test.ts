@@ -1,5 +1,6 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { startFakeAgent, type FakeAgent } from "../../fakes/agent.ts";
@@ -25,7 +26,10 @@ describe.skipIf(reason !== undefined)(`two gateways${reason === undefined ? "" :
 
   beforeAll(async () => {
     [folder, store, records, agent] = await Promise.all([temporaryFolder(), redis(), postgres(), startFakeAgent()]);
-    agent.behaviour = { onInfer: (_, outgoing) => void outgoing.end(JSON.stringify(answer)) };
+    agent.behaviour = {
+      onLoad: () => delay(300),
+      onInfer: (_, outgoing) => void outgoing.end(JSON.stringify(answer)),
+    };
     database = await records.newDatabase();
     for (let each = 0; each < 2; each += 1) gateways.push(await start());
   });
@@ -67,7 +71,7 @@ describe.skipIf(reason !== undefined)(`two gateways${reason === undefined ? "" :
   const ask = (gateway: number, key: string) =>
     post(gateway, "/v1/chat/completions", { body: { model: "m", messages: [{ role: "user", content: "hi" }] }, key });
 
-  test("share keys and limits: what one allows, the other counts", async () => {
+  test("share keys, limits and loads: what one allows, the other counts", async () => {
     const created = await post(0, "/admin/keys", { body: { tenant: "acme", name: "shared" } });
     const { key } = z.object({ key: z.string() }).parse(await created.json());
     const answers = await Promise.all(Array.from({ length: 80 }, (_, at) => ask(at % 2, key)));
@@ -75,6 +79,7 @@ describe.skipIf(reason !== undefined)(`two gateways${reason === undefined ? "" :
     expect(served).toHaveLength(30);
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 429]));
     await Promise.all(served.map((each) => each.text()));
+    expect(agent.loads).toBe(1);
   });
 
   test("SIGTERM lets open requests end, and writes the ledger", async () => {
