@@ -21,6 +21,8 @@ export const envNames = {
   /** Stores that several gateways share. */
   redisUrl: "PENSTOCK_REDIS_URL",
   postgresUrl: "PENSTOCK_POSTGRES_URL",
+  /** Where `npm run keys` finds keys and tenants: a file or a PostgreSQL URL. */
+  recordStore: "PENSTOCK_RECORD_STORE",
 } as const;
 
 /** Response header with the id that logs carry for the request. */

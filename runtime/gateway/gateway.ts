@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { Hono } from "hono";
 import { tenant, type Principal } from "../contracts/tenant.ts";
 import type { Logger } from "../lib/log.ts";
+import { peerAddress } from "../lib/proxy-protocol.ts";
 import { Relay } from "../lib/relay.ts";
 import { serve, type ServeOptions } from "../lib/serve.ts";
 import { Admission } from "./admission/admission.ts";
@@ -108,6 +109,8 @@ async function buildParts(options: GatewayOptions, { stack, log }: { stack: Asyn
   const records = stack.use(await recordsOf(options, log));
   const metering = meteringOf(options, { meter, prices, records, log, stack });
   const admission = stack.use(admissionOf(options, { meters: hot, registry, onError }));
+  // More replicas are more places; those who wait for one are told.
+  agents.onChange(() => catalog.all.forEach(({ name }) => admission.queue.refill(name)));
   return {
     ...peopleOf(options, { records, log }),
     agents,
@@ -163,9 +166,11 @@ function peopleOf(options: GatewayOptions, { records, log }: { records: RecordSt
   const { apiKey, allowedAddresses, proxies, issuers = [] } = options;
   const keys = records === null ? null : new ApiKeys(records, log);
   const tokens = records === null || issuers.length === 0 ? null : new Tokens({ issuers, records, log });
-  const staticKey = apiKey === null ? null : new StaticKey(apiKey, tenant.parse({ id: "default" }));
+  const owner = options.tenants?.find(({ id }) => id === "default") ?? tenant.parse({ id: "default" });
+  const staticKey = apiKey === null ? null : new StaticKey(apiKey, owner);
   const identity = new Identity({
-    authenticators: [keys, tokens, staticKey].filter((each) => each !== null),
+    // The configured key first: it may look like one of another kind.
+    authenticators: [staticKey, keys, tokens].filter((each) => each !== null),
     allowedAddresses: allowedAddresses === undefined ? null : new AddressList(allowedAddresses),
   });
   const trust = {
@@ -173,7 +178,7 @@ function peopleOf(options: GatewayOptions, { records, log }: { records: RecordSt
     header: proxies?.header ?? ("x-forwarded-for" as const),
   };
   const identify = ({ headers, socket }: IncomingMessage): Promise<Principal> =>
-    identity.authenticate(headers, clientAddress(socket.remoteAddress, headers, trust));
+    identity.authenticate(headers, clientAddress(peerAddress(socket), headers, trust));
   if (records === null) return { identify, admin: null };
   const onChange = (): void => {
     keys?.invalidate();

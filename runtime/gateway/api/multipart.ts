@@ -100,6 +100,7 @@ export class FormWatcher {
   }
 
   #head(bytes: Buffer): Progress {
+    if (bytes[0] === 0x0d) throw broken("a part needs a header");
     const end = bytes.indexOf("\r\n\r\n");
     if (end > maxHeadBytes || (end === -1 && bytes.length > maxHeadBytes)) throw broken("a part's header is too long");
     if (end === -1) return more(bytes);

@@ -1,13 +1,16 @@
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
+import { envNames } from "../../contracts/names.ts";
 import { openRecordStore, type RecordStoreOptions } from "../stores/index.ts";
 import { helpText, parseKeyCommand, type KeyCommand } from "./command.ts";
 import { KeyService } from "./key-service.ts";
 
-const storeVariable = "PENSTOCK_RECORD_STORE";
-
-function storeOf({ store = process.env[storeVariable] }: { readonly store: string | undefined }): RecordStoreOptions {
+function storeOf({
+  store = process.env[envNames.recordStore],
+}: {
+  readonly store: string | undefined;
+}): RecordStoreOptions {
   if (store === undefined || store === "") {
-    throw new PenstockError("invalid_config", `Name the record store with --store or ${storeVariable}.`);
+    throw new PenstockError("invalid_config", `Name the record store with --store or ${envNames.recordStore}.`);
   }
   return /^postgres(ql)?:\/\//.test(store) ? { kind: "postgres", url: store } : { kind: "sqlite", file: store };
 }

@@ -89,7 +89,9 @@ export class Scheduler {
     const { leases } = this.#options;
     const key = `load:${served.name}`;
     const { signal } = this.#stopping;
+    let waited = false;
     while (!(await leases.acquire(key, this.#holder, leaseMs)).held) {
+      waited = true;
       await delay(lookMs, undefined, { signal });
       if (this.#follow(served, load)) return;
     }
@@ -99,7 +101,7 @@ export class Scheduler {
     );
     try {
       // The one before may have been done in the moment between.
-      if (!this.#follow(served, load)) await this.#bringUp(served, load);
+      if (!waited || !this.#follow(served, load)) await this.#bringUp(served, load);
     } finally {
       clearInterval(renewal);
       await leases.release(key, this.#holder).catch(() => undefined);

@@ -1,0 +1,139 @@
+import { createServer, type RequestListener } from "node:http";
+import type { AddressInfo } from "node:net";
+import { Readable } from "node:stream";
+import { expect, test } from "vitest";
+import { anthropicErrorBody } from "../../runtime/contracts/anthropic.ts";
+import { PenstockError } from "../../runtime/contracts/errors.ts";
+import { Relay, type RelayRequest, type RelayResult, type RelayTap } from "../../runtime/lib/relay.ts";
+
+/** A server on loopback that is gone at the end of its block. */
+async function listen(onRequest: RequestListener): Promise<AsyncDisposable & { readonly url: string }> {
+  const server = createServer(onRequest);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo; // a TCP server that listens has one
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+    },
+  };
+}
+
+/** Relays one request to `upstream` with `extra`; answers what the client got and how the relay ended. */
+async function through(
+  upstream: RequestListener,
+  extra: Partial<RelayRequest> = {},
+): Promise<{ response: Response; text: string; result: RelayResult | PenstockError }> {
+  const relay = new Relay({ keepAlive: true });
+  await using engine = await listen(upstream);
+  const { promise, resolve } = Promise.withResolvers<RelayResult | PenstockError>();
+  await using front = await listen((_, outgoing) => {
+    const timeouts = { firstByteTimeoutMs: 5_000, betweenBytesTimeoutMs: 5_000 };
+    relay
+      .relay(
+        { origin: engine.url, path: "/", method: "POST", headers: {}, body: null, ...timeouts, ...extra },
+        outgoing,
+      )
+      .then(resolve, (error: PenstockError) => {
+        outgoing.writeHead(error.kind.status).end(error.code);
+        resolve(error);
+      });
+  });
+  const response = await fetch(front.url);
+  const text = await response.text();
+  const result = await promise;
+  await relay.close();
+  return { response, text, result };
+}
+
+/** Notes what it sees, and puts brackets around it. */
+function brackets(): RelayTap & { readonly calls: string[] } {
+  const calls: string[] = [];
+  return {
+    calls,
+    begin: (status, headers) => void calls.push(`${status} ${headers["content-type"] ?? ""}`),
+    write: (chunk) => (chunk.toString() === "hidden" ? null : Buffer.from(`[${chunk.toString()}]`)),
+    end: () => Buffer.from("."),
+  };
+}
+
+test("a tap sees the answer begin and end, and the client gets what it lets through", async () => {
+  const tap = brackets();
+  const { text, result, response } = await through(
+    (_, outgoing) => {
+      outgoing.writeHead(200, { "content-type": "text/event-stream", "content-length": "10" });
+      outgoing.write("hidden", () => setTimeout(() => outgoing.end("data"), 20));
+    },
+    { tap },
+  );
+  expect(text).toBe("[data].");
+  expect(tap.calls).toEqual(["200 text/event-stream"]);
+  expect(response.headers.get("content-length")).toBeNull();
+  expect(result).toMatchObject({ outcome: "complete", bytes: 10 });
+});
+
+test("a tap sees no refusal that the caller may retry", async () => {
+  const tap = brackets();
+  const { result } = await through((_, outgoing) => void outgoing.writeHead(503).end("{}"), { tap });
+  expect(result).toBeInstanceOf(PenstockError);
+  expect(tap.calls).toEqual([]);
+});
+
+test("a stream that breaks ends with an error in the client's own shape", async () => {
+  const { text, result } = await through(
+    (incoming, outgoing) => {
+      outgoing.writeHead(200, { "content-type": "text/event-stream" });
+      outgoing.write("data: 1\n\n", () => incoming.socket.destroy());
+    },
+    { errorBody: anthropicErrorBody },
+  );
+  expect(text).toMatch(
+    /^data: 1\n\nevent: error\ndata: \{"type":"error","error":\{"type":"api_error","message":".+"\}\}\n\n$/,
+  );
+  expect(result).toMatchObject({ outcome: "cut" });
+});
+
+test("a body that fails on its way says why", async () => {
+  const body = Readable.from(
+    (async function* () {
+      yield Buffer.from("begin");
+      throw new PenstockError("body_too_large", "Too large.");
+    })(),
+    { objectMode: false },
+  );
+  const { response, text } = await through((incoming) => void incoming.resume(), { body });
+  expect([response.status, text]).toEqual([413, "body_too_large"]);
+});
+
+test("a slow upstream holds back who writes to it", async () => {
+  const size = 64 * 1024;
+  let read = 0;
+  const { promise: paused, resolve: pause } = Promise.withResolvers<void>();
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  const body = Readable.from(
+    (async function* () {
+      for (let n = 0; n < 1_000; n += 1) {
+        read += size;
+        yield Buffer.alloc(size);
+      }
+    })(),
+    { objectMode: false },
+  );
+  const answered = through(
+    async (incoming, outgoing) => {
+      pause();
+      await released;
+      incoming.resume().on("end", () => outgoing.end("ok"));
+    },
+    { body },
+  );
+  await paused;
+  // What loopback's buffers hold is a few megabytes; when they are full nothing more is read.
+  let before = -1;
+  await expect.poll(() => before === (before = read), { interval: 200 }).toBe(true);
+  expect(read).toBeLessThan(32 * 1024 * 1024);
+  release();
+  expect((await answered).text).toBe("ok");
+  expect(read).toBe(1_000 * size);
+});
