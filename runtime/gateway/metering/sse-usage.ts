@@ -98,7 +98,7 @@ export class SseUsage {
   #count(text: string, from: number, length: number): void {
     if (text.startsWith("data:", from)) this.events += 1;
     let last = from;
-    for (let at = text.indexOf("\ndata:", from); at !== -1 && at < length; at = text.indexOf("\ndata:", at + 6)) {
+    for (let at = text.indexOf("\ndata:", from); at !== -1 && at + 1 < length; at = text.indexOf("\ndata:", at + 6)) {
       this.events += 1;
       last = at + 1;
     }

@@ -100,7 +100,8 @@ export class Scheduler {
       leaseMs / 3,
     );
     try {
-      // The one before may have been done in the moment between.
+      // The one before may have been done just now, which heartbeats of a second ago do not know.
+      if (waited) await Promise.all(this.#agentsFor(served).map((agent) => this.#agents.beat(agent)));
       if (!waited || !this.#follow(served, load)) await this.#bringUp(served, load);
     } finally {
       clearInterval(renewal);

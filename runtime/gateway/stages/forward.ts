@@ -28,7 +28,7 @@ const debugHeader = "x-penstock-debug";
 const routeHeader = "x-penstock-route";
 
 /** Credentials end here, and nobody outside names an adapter or a length that the body does not have. */
-const ownHeaders = ["authorization", "x-api-key", "cookie", "content-length", adapterHeader, debugHeader];
+const ownHeaders = new Set(["authorization", "x-api-key", "cookie", "content-length", adapterHeader, debugHeader]);
 
 /**
  * Route, hold, relay: finds a replica that is ready, or holds the request while one loads, and relays to it.
@@ -92,8 +92,8 @@ function relayTo(
   exchange: Exchange,
   options: ForwardOptions,
 ): Promise<RelayResult> {
-  const { incoming, outgoing, model, adapter, account } = exchange;
-  const endpoint = new URL(replica.endpointUrl);
+  const { outgoing, model, adapter, account } = exchange;
+  const { origin, pathname } = targetOf(replica.endpointUrl);
   const body = exchange.request.body(adapter === undefined ? model.name : `${model.name}:${adapter}`);
   account.replica = replica.agentUrl;
   if (explanation !== undefined && !outgoing.headersSent) {
@@ -101,26 +101,40 @@ function relayTo(
   }
   return options.relay.relay(
     {
-      origin: endpoint.origin,
-      path: endpoint.pathname + exchange.path,
+      origin,
+      path: pathname + exchange.path,
       method: "POST",
-      headers: {
-        ...forwardHeaders(incoming.headers, ownHeaders),
-        ...lengthOf(body, incoming.headers["content-length"]),
-        authorization: `Bearer ${options.agentToken}`,
-        "x-request-id": exchange.id,
-        ...(adapter === undefined ? {} : { [adapterHeader]: adapter }),
-      },
+      headers: headersFor(exchange, body, options.agentToken),
       body,
       tap,
-      ...options.timeouts,
+      firstByteTimeoutMs: options.timeouts.firstByteTimeoutMs,
+      betweenBytesTimeoutMs: options.timeouts.betweenBytesTimeoutMs,
     },
     outgoing,
   );
 }
 
-/** A body in memory may have been edited; one that streams is as long as the client said. */
-function lengthOf(body: unknown, told: string | undefined): Record<string, string> {
-  if (Buffer.isBuffer(body)) return { "content-length": String(body.length) };
-  return told === undefined ? {} : { "content-length": told };
+/** Endpoints as they were parsed: parsing one takes longer than choosing it. */
+const targets = new Map<string, URL>();
+const maxTargets = 10_000;
+
+function targetOf(endpointUrl: string): URL {
+  let target = targets.get(endpointUrl);
+  if (target === undefined) {
+    if (targets.size >= maxTargets) targets.clear();
+    target = new URL(endpointUrl);
+    targets.set(endpointUrl, target);
+  }
+  return target;
+}
+
+function headersFor({ incoming, id, adapter }: Exchange, body: unknown, agentToken: string): Record<string, string> {
+  const headers = forwardHeaders(incoming.headers, ownHeaders);
+  // A body in memory may have been edited; one that streams is as long as the client said.
+  const length = Buffer.isBuffer(body) ? String(body.length) : incoming.headers["content-length"];
+  if (length !== undefined) headers["content-length"] = length;
+  headers["authorization"] = `Bearer ${agentToken}`;
+  headers["x-request-id"] = id;
+  if (adapter !== undefined) headers[adapterHeader] = adapter;
+  return headers;
 }

@@ -57,8 +57,8 @@ export class Routing {
       expectedOutputTokens: request.maxTokens ?? expectedTokens,
     };
     const now = performance.now();
-    const exclude = replicas.every(({ agentUrl }) => tried.has(agentUrl)) ? new Set<string>() : tried;
-    const route = router.route(asked, now, { explain, exclude });
+    const isNew = tried.size === 0 || replicas.every(({ agentUrl }) => tried.has(agentUrl));
+    const route = router.route(asked, now, isNew ? { explain } : { explain, exclude: tried });
     const replica = replicas.find(({ agentUrl }) => agentUrl === route?.replica);
     if (route === null || replica === undefined) {
       route?.end(now);
@@ -100,10 +100,12 @@ export class Routing {
 }
 
 function tapped(tap: RelayTap, route: Route): RelayTap {
+  let began = false;
   return {
     begin: (status, headers) => tap.begin(status, headers),
     write(chunk) {
-      route.firstByte(performance.now());
+      if (!began) route.firstByte(performance.now());
+      began = true;
       return tap.write(chunk);
     },
     end: () => tap.end(),
