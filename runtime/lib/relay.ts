@@ -56,21 +56,16 @@ const hopByHop = new Set([
   "host",
   "expect",
 ]);
-const noneWithout: ReadonlySet<string> = new Set();
-const lengthOnly: ReadonlySet<string> = new Set(["content-length"]);
 
 /** An error body longer than this is not one of ours. */
 const maxErrorBytes = 64 * 1024;
 
 /** Headers of a request that may travel on; `without` names further ones to leave out, in lower case. */
-export function forwardHeaders(
-  headers: IncomingHttpHeaders,
-  without: ReadonlySet<string> = noneWithout,
-): Record<string, string> {
+export function forwardHeaders(headers: IncomingHttpHeaders, without: readonly string[] = []): Record<string, string> {
   const kept: Record<string, string> = {};
   for (const name in headers) {
     const value = headers[name];
-    if (value === undefined || hopByHop.has(name) || without.has(name)) continue;
+    if (value === undefined || hopByHop.has(name) || without.includes(name)) continue;
     kept[name] = Array.isArray(value) ? value.join(", ") : value;
   }
   return kept;
@@ -172,7 +167,7 @@ class RelayHandler implements Dispatcher.DispatchHandler {
     tap?.begin(status, headers);
     if (held) return;
     // A tap may take bytes out of a stream, so a length would lie.
-    const without = this.#streaming && tap !== undefined ? lengthOnly : noneWithout;
+    const without = this.#streaming && tap !== undefined ? ["content-length"] : [];
     this.#outgoing.writeHead(status, forwardHeaders(headers, without));
     if (this.#streaming) this.#outgoing.flushHeaders();
   }

@@ -6,6 +6,7 @@ import { connect, createServer, type AddressInfo } from "node:net";
 import { delimiter, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
+import { newApiKey } from "../../runtime/gateway/identity/api-key.ts";
 import { heartbeat } from "./gateway-heartbeat.ts";
 import { answer, smallBody } from "./gateway-messages.ts";
 
@@ -35,7 +36,7 @@ process.env["PATH"] = [process.env["PATH"], "/usr/sbin"].join(delimiter);
 const portkey = fileURLToPath(
   new URL("./gateway/node_modules/@portkey-ai/gateway/build/start-server.js", import.meta.url),
 );
-const apiKey = "bench-api-key";
+const key = newApiKey();
 
 export const contenders = (engineUrl: string): readonly Contender[] => [
   {
@@ -49,7 +50,7 @@ export const contenders = (engineUrl: string): readonly Contender[] => [
     name: "@portkey-ai/gateway",
     missing: existsSync(portkey) ? undefined : "not installed: npm ci --prefix test/bench/gateway",
     headers: {
-      authorization: `Bearer ${apiKey}`,
+      authorization: "Bearer any",
       "x-portkey-provider": "openai",
       "x-portkey-custom-host": `${engineUrl}/v1`,
     },
@@ -57,8 +58,8 @@ export const contenders = (engineUrl: string): readonly Contender[] => [
   },
   {
     name: "penstock",
-    headers: { authorization: `Bearer ${apiKey}` },
-    start: (url, folder) => startProgram(proxyCore, "gateway-ours.ts", [url, join(folder, "usage.jsonl"), apiKey]),
+    headers: { authorization: `Bearer ${key.key}` },
+    start: (url, folder) => startProgram(proxyCore, "gateway-ours.ts", [url, folder, JSON.stringify(key)]),
   },
 ];
 
@@ -90,7 +91,11 @@ export async function startContender(contender: Contender, engineUrl: string, fo
       body: smallBody,
     }).catch(() => null);
     await response?.body?.cancel();
-    if (response?.ok === true) return server;
+    if (response?.ok === true) {
+      if (contender.name === "penstock" && !response.headers.has("x-ratelimit-limit-tokens"))
+        throw new Error("no limits");
+      return server;
+    }
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   await server[Symbol.asyncDispose]();

@@ -28,7 +28,7 @@ const debugHeader = "x-penstock-debug";
 const routeHeader = "x-penstock-route";
 
 /** Credentials end here, and nobody outside names an adapter or a length that the body does not have. */
-const ownHeaders = new Set(["authorization", "x-api-key", "cookie", "content-length", adapterHeader, debugHeader]);
+const ownHeaders = ["authorization", "x-api-key", "cookie", "content-length", adapterHeader, debugHeader];
 
 /**
  * Route, hold, relay: finds a replica that is ready, or holds the request while one loads, and relays to it.

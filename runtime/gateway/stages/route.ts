@@ -57,8 +57,8 @@ export class Routing {
       expectedOutputTokens: request.maxTokens ?? expectedTokens,
     };
     const now = performance.now();
-    const isNew = tried.size === 0 || replicas.every(({ agentUrl }) => tried.has(agentUrl));
-    const route = router.route(asked, now, isNew ? { explain } : { explain, exclude: tried });
+    const allEqual = tried.size === 0 || replicas.every(({ agentUrl }) => tried.has(agentUrl));
+    const route = router.route(asked, now, allEqual ? { explain } : { explain, exclude: tried });
     const replica = replicas.find(({ agentUrl }) => agentUrl === route?.replica);
     if (route === null || replica === undefined) {
       route?.end(now);
