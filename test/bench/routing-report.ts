@@ -100,5 +100,18 @@ export function printRows({ name, speed }: Workload, rows: readonly Row[]): void
       ].join(" "),
     ),
   ];
-  process.stdout.write(`${lines.join("\n")}\n\n`);
+  process.stdout.write(`${[...lines, ...verdicts(rows)].join("\n")}\n\n`);
+}
+
+/** Whether the default policy beats those that others run by default. */
+function verdicts(rows: readonly Row[]): string[] {
+  const own = rows.find(({ policy }) => policy === "predicted_cost");
+  if (own === undefined) return [];
+  return rows
+    .filter(({ policy }) => policy === "weighted" || policy === "chwbl")
+    .map((row) => {
+      const met = own.capacity > row.capacity && own.ttftP95Ms <= row.ttftP95Ms;
+      const [capacity, wait] = [own.capacity / row.capacity, own.ttftP95Ms / row.ttftP95Ms];
+      return `predicted_cost has ${capacity.toFixed(2)} x the capacity and ${wait.toFixed(2)} x the TTFT p95 of ${row.policy}: ${met ? "met" : "MISSED"}`;
+    });
 }

@@ -95,7 +95,7 @@ export function generateConversations(seed: number, seconds = 600): TraceRequest
 const ladder = { groups: 150, questions: 5, systemTokens: 6_000, questionTokens: 1_200, outputTokens: 1_000 };
 
 /** Like llm-d's "150x5", at a steady rate of `perSecond` for `seconds`. The ladder is climbed by speeding it up. */
-export function generateSharedPrefixes(seed: number, { seconds = 240, perSecond = 5 } = {}): TraceRequest[] {
+export function generateSharedPrefixes(seed: number, { seconds = 400, perSecond = 5 } = {}): TraceRequest[] {
   const random = seeded(seed);
   const { exponential } = distributions(random);
   const { groups, questions, systemTokens, questionTokens, outputTokens } = ladder;

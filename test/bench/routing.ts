@@ -36,24 +36,27 @@ const { values } = parseArgs({
 /** What KubeAI does with its defaults: the first characters decide. */
 const contenders: readonly Policy[] = [...Object.values(policies), chwbl("chwbl_first_block", 1)];
 
-function workloads(): Workload[] {
+/** KV tokens of a replica: an 8B model on 80 GB; and what llm-d's pods had, so that not all prefixes fit everywhere. */
+const kvTokens = { conversations: 442_000, sharedPrefixes: 308_000 };
+
+function workloads(): (Workload & { readonly kvTokens: number })[] {
   const seeds = Array.from({ length: Number(values.seeds) }, (_, index) => index + 1);
-  const speed = Number(values.speed);
   const conversations =
     values.trace === ""
       ? { name: "generated conversations", traces: seeds.map((seed) => generateConversations(seed)) }
       : { name: "conversation trace", traces: seeds.map((seed) => readTrace(values.trace, values.raw ? null : seed)) };
-  const ladder = { name: "shared prefixes 150x5", traces: seeds.map((seed) => generateSharedPrefixes(seed)) };
+  const sharedPrefixes = { name: "shared prefixes 150x5", traces: seeds.map((seed) => generateSharedPrefixes(seed)) };
   return [
-    { ...conversations, speed },
-    { ...ladder, speed: 2 },
+    { ...conversations, speed: Number(values.speed), kvTokens: kvTokens.conversations },
+    { ...sharedPrefixes, speed: 4, kvTokens: kvTokens.sharedPrefixes },
   ];
 }
 
 async function main(): Promise<void> {
   const options = { engines: Number(values.engines), heartbeatMs: Number(values["heartbeat-ms"]) };
-  const driver = simulation({ ...options, profile: costProfiles["8b-h100-tp1"] });
   for (const workload of workloads()) {
+    const profile = { ...costProfiles["8b-h100-tp1"], kvTokens: workload.kvTokens };
+    const driver = simulation({ ...options, profile });
     const rows: Row[] = [];
     for (const policy of contenders) {
       if (values.policy.length > 0 && !values.policy.includes(policy.name)) continue;

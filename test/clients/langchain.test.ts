@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
 import { startPenstock, type RunningStart } from "../support/penstock.ts";
-import { clientPackage, installTimeoutMs } from "./support.ts";
+import { clientPackage, collect, installTimeoutMs } from "./support.ts";
 
 /** What is used of `@langchain/openai`. */
 interface LangChain {
@@ -40,7 +40,7 @@ function chat(maxTokens: number): Chat {
 
 test("an answer, whole and streamed alike", async () => {
   const whole = await chat(24).invoke("Hello!");
-  const chunks = await Array.fromAsync(await chat(24).stream("Hello!"));
+  const chunks = await collect(await chat(24).stream("Hello!"));
   expect(chunks.map(({ content }) => content).join("")).toBe(whole.content);
   expect(whole.usage_metadata?.output_tokens).toBeGreaterThan(0);
 });
@@ -56,9 +56,10 @@ test("a tool call", async () => {
 });
 
 test("an answer by a schema", async () => {
-  const schema = z.object({ city: z.string() });
+  // A closed value: a small model may write a free text without an end.
+  const schema = z.object({ sky: z.enum(["clear", "cloudy"]) });
   const structured = chat(200).withStructuredOutput(schema, { name: "place", method: "jsonSchema" });
-  expect(schema.safeParse(await structured.invoke("A city?")).success).toBe(true);
+  expect(schema.safeParse(await structured.invoke("How is the sky?")).success).toBe(true);
 });
 
 test("embeddings", async () => {

@@ -20,7 +20,8 @@ describe("with the embedded engine", () => {
   afterAll(() => penstock[Symbol.asyncDispose]());
 
   test("an answer by a schema", async () => {
-    const schema = z.object({ city: z.string(), degrees: z.number() });
+    // Closed values: a small model may write a free text without an end.
+    const schema = z.object({ sky: z.enum(["clear", "cloudy"]), rain: z.boolean() });
     const answer = await penstock.client.chat.completions.parse({
       model: "penstock-demo",
       messages: [{ role: "user", content: "Weather in Oslo?" }],

@@ -44,3 +44,10 @@ export async function gatewayOverSimulator(): Promise<Endpoint> {
     },
   };
 }
+
+/** Everything that a stream gives. */
+export async function collect<Item>(stream: AsyncIterable<Item>): Promise<Item[]> {
+  const items: Item[] = [];
+  for await (const item of stream) items.push(item);
+  return items;
+}

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { z } from "zod";
 import { startPenstock, type RunningStart } from "../support/penstock.ts";
-import { clientPackage, installTimeoutMs } from "./support.ts";
+import { clientPackage, collect, installTimeoutMs } from "./support.ts";
 
 /** What is used of `ai` and `@ai-sdk/openai-compatible`. */
 interface Ai {
@@ -48,7 +48,7 @@ test("text, whole and streamed alike", async () => {
   const whole = await ai.generateText({ model: provider(model), ...shared });
   expect(whole.text).toMatch(/\w/);
   const stream = ai.streamText({ model: provider(model), ...shared });
-  expect((await Array.fromAsync(stream.textStream)).join("")).toBe(whole.text);
+  expect((await collect(stream.textStream)).join("")).toBe(whole.text);
   expect((await stream.usage).outputTokens).toBe(whole.usage.outputTokens);
 });
 
@@ -67,8 +67,9 @@ test("a tool call", async () => {
 });
 
 test("an object by a schema", async () => {
-  const schema = z.object({ city: z.string() });
-  const asked = { model: provider(model), ...shared, schema, prompt: "A city?", maxOutputTokens: 200 };
+  // A closed value: a small model may write a free text without an end.
+  const schema = z.object({ sky: z.enum(["clear", "cloudy"]) });
+  const asked = { model: provider(model), ...shared, schema, prompt: "How is the sky?", maxOutputTokens: 200 };
   const { object } = await ai.generateObject(asked);
   expect(schema.safeParse(object).success).toBe(true);
 });

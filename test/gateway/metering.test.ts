@@ -86,8 +86,7 @@ describe("usage objects", () => {
       { prompt: 3, cached: 3 },
     ],
   ])("%s", (_, value, expected) => {
-    if (expected === null) expect(readUsage(value)).toBeNull();
-    else expect(readUsage(value)).toMatchObject(expected);
+    expect(readUsage(value)).toEqual(expected === null ? null : { ...noTokens, ...expected });
   });
 
   test("nothing that an engine says makes a count that is none", () => {
@@ -129,6 +128,11 @@ describe("streams", () => {
         },
       ),
     );
+  });
+
+  test("a field whose name only ends in usage is none", () => {
+    const body = `${chunk("a", { last_usage: { prompt_tokens: 1 } })}${usageEvent}${done}`;
+    expect(tapped(body)).toMatchObject({ out: body, tokens: counts, estimated: false });
   });
 
   test("usage beside an answer is read, and never hidden", () => {
@@ -337,7 +341,9 @@ describe("the writer", () => {
 
 describe("the usage file", () => {
   async function idsIn(path: string, broken: number[] = []): Promise<string[]> {
-    return (await Array.fromAsync(readUsageFile(path, (line) => broken.push(line)))).map(({ requestId }) => requestId);
+    const ids: string[] = [];
+    for await (const { requestId } of readUsageFile(path, (line) => broken.push(line))) ids.push(requestId);
+    return ids;
   }
 
   test("is cut at its bound, and the oldest goes", async () => {

@@ -181,6 +181,6 @@ describe("router", () => {
   test("explains when asked to", () => {
     const route = routerOf(2).route(request, 0, { explain: true });
     expect(route?.explanation?.map(({ id }) => id)).toEqual(["replica-0", "replica-1"]);
-    expect(Object.keys(route?.explanation?.[0]?.parts ?? {})).toEqual(["base", "queue", "prefill", "social", "decode"]);
+    expect(Object.keys(route?.explanation?.[0]?.parts ?? {})).toEqual(["base", "queue", "prefill", "social", "memory"]);
   });
 });

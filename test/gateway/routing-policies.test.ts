@@ -84,7 +84,13 @@ const table: readonly (readonly [PolicyName, string, Scene, number])[] = [
     1,
   ],
   ["predicted_cost", "the faster GPU", { replicas: [{ prefillTokensPerMs: 10 }, { prefillTokensPerMs: 20 }] }, 1],
-  ["predicted_cost", "the batch with less context", { replicas: [{ contextTokens: 90_000 }, {}] }, 1],
+  ["predicted_cost", "the emptier KV cache", { replicas: [{ kvUsage: 0.95 }, { kvUsage: 0.5 }] }, 1],
+  [
+    "predicted_cost",
+    "the own books where the engine does not say",
+    { replicas: [{ kvUsage: null, contextTokens: 390_000 }, { kvUsage: 0.5 }] },
+    1,
+  ],
 ];
 
 test.each(table)("%s: %s", (...[name, , scene, index]) => {

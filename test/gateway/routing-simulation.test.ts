@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { policies } from "../../runtime/gateway/routing/index.ts";
 import { BlockCache } from "../bench/routing-cache.ts";
 import { FastEngine } from "../bench/routing-engine.ts";
-import { goodput, measure } from "../bench/routing-report.ts";
+import { measure, summarise } from "../bench/routing-report.ts";
 import { simulation } from "../bench/routing-simulation.ts";
 import { generateConversations, generateSharedPrefixes, traceBlockTokens } from "../bench/routing-trace.ts";
 import { BlockPool } from "../fakes/engine/blocks.ts";
@@ -165,11 +165,16 @@ describe("the bench", () => {
     expect(predicted.capacity).toBeGreaterThan(blind.capacity);
   });
 
-  test("conversations: the predicted cost keeps more of them inside the goal than the blind ones", async () => {
-    const share = async (policy: keyof typeof policies): Promise<number> =>
-      goodput(await driver.run(generateConversations(2, 300), policies[policy], 3));
-    const predicted = await share("predicted_cost");
-    expect(predicted).toBeGreaterThan(await share("round_robin"));
-    expect(predicted).toBeGreaterThan(await share("least_load"));
+  test("conversations: the predicted cost answers sooner than all others that look at the prompt", async () => {
+    const traces = [generateConversations(1), generateConversations(2)];
+    const p95 = async (policy: keyof typeof policies): Promise<number> => {
+      const runs = await Promise.all(traces.map((each) => driver.run(each, policies[policy], 2.5)));
+      return summarise(policy, runs.flat(), 0).ttftP95Ms;
+    };
+    const predicted = await p95("predicted_cost");
+    expect(predicted).toBeLessThan(await p95("weighted"));
+    expect(predicted).toBeLessThan(await p95("sticky_until_saturated"));
+    expect(predicted).toBeLessThan(await p95("chwbl"));
+    expect(predicted).toBeLessThan(await p95("session"));
   });
 });

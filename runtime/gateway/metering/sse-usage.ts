@@ -3,7 +3,8 @@ import { isRecord, noTokens, readUsage, type TokenCounts } from "./tokens.ts";
 /** An event that is longer passes unread. Those that hold usage are a few hundred bytes; Responses repeat the answer. */
 const maxEventBytes = 1024 * 1024;
 
-const usageMark = '"usage"';
+/** Without the quote in front: JSON is full of those, and a search for a rare first character is three times as fast. */
+const usageMark = 'usage"';
 
 /**
  * Finds the usage in a stream of server-sent events. Text that a model wrote cannot pass for it: within JSON strings a
@@ -32,16 +33,25 @@ export class SseUsage {
     // One character a byte, so that positions are those of the bytes: strings are searched faster than buffers.
     const text = bytes.toString("latin1");
     const complete = this.#completeLength(text);
-    const rest = bytes.length - complete;
-    const overlong = rest > maxEventBytes;
     const hidden = complete === 0 ? null : this.#read(bytes, text, complete);
-    // A copy, so that a few bytes do not keep a whole chunk alive.
-    this.#pending = rest === 0 || overlong ? null : Buffer.from(bytes.subarray(complete));
-    if (overlong) this.#skips = true;
+    const passing = complete + this.#keep(bytes, complete);
     if (!this.#hides) return chunk;
-    const passing = overlong ? bytes.length : complete;
     if (hidden !== null) return Buffer.concat([...hidden, bytes.subarray(complete, passing)]);
+    if (passing === bytes.length) return bytes;
     return passing === 0 ? null : bytes.subarray(0, passing);
+  }
+
+  /** Keeps the beginning of an event until its end comes. Returns how many bytes of it need not wait for that. */
+  #keep(bytes: Buffer, complete: number): number {
+    const rest = bytes.length - complete;
+    this.#pending = null;
+    if (rest > maxEventBytes) {
+      this.#skips = true;
+      return rest;
+    }
+    // A copy, so that a few bytes do not keep a whole chunk alive.
+    if (rest > 0) this.#pending = Buffer.from(bytes.subarray(complete));
+    return 0;
   }
 
   /** The stream has ended, or broken off; returns what was held back. */
@@ -78,6 +88,10 @@ export class SseUsage {
     let pieces: Buffer[] | null = null;
     let kept = 0;
     for (let at = text.indexOf(usageMark, from); at !== -1 && at < length; at = text.indexOf(usageMark, from)) {
+      if (text[at - 1] !== '"') {
+        from = at + usageMark.length;
+        continue;
+      }
       const before = text.lastIndexOf(blank, at);
       const begin = before === -1 ? 0 : before + blank.length;
       const found = text.indexOf(blank, at);

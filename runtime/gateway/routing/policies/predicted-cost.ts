@@ -5,8 +5,8 @@ import { pendingTokens, uncachedTokens } from "./terms.ts";
 const socialWeight = 1;
 /** However much is used again, a displaced token counts as prefilled at most 1 / (1 - that) times. */
 const mostReuse = 0.9;
-/** A ms between tokens, summed over an answer, against a ms of waiting for its first one. */
-const decodeWeight = 0.03;
+/** Share of an answer's time that is lost where the KV cache is full, and how steeply that comes. */
+const memory = { weight: 0.05, power: 4 };
 
 /**
  * Predicted time to first token, and what the request costs others and itself later, all in ms:
@@ -14,7 +14,7 @@ const decodeWeight = 0.03;
  * - `social`: others wait for its prefill too. What is prefilled displaces something from a full cache; the share of it
  *   that is used again must be prefilled again and displaces in its turn, which sums up to 1 / (1 - reuse). So prefixes
  *   that are used much stay where they are, and where little is used again the shortest queue wins.
- * - `decode`: a batch with much context generates slowly. It also decides between replicas that are all idle.
+ * - `memory`: an engine whose KV cache is nearly full lets requests wait, or throws them out and computes them anew.
  *
  * The weights are the best of a grid on Mooncake's conversation trace and llm-d's shared prefixes (`npm run bench:routing`).
  */
@@ -29,9 +29,9 @@ export const predictedCost: Policy = {
       { name: "prefill", cost: prefillMs },
       { name: "social", cost: (replica, index) => weight(replica, context) * prefillMs(replica, index) },
       {
-        name: "decode",
+        name: "memory",
         cost: (replica) =>
-          (decodeWeight * request.expectedOutputTokens * replica.tokenMs * replica.contextTokens) / replica.kvTokens,
+          memory.weight * kvUsage(replica) ** memory.power * request.expectedOutputTokens * replica.tokenMs,
       },
     ];
   },
@@ -39,4 +39,9 @@ export const predictedCost: Policy = {
 
 function weight(replica: ReplicaState, { reuse }: RouteContext): number {
   return socialWeight / (1 - Math.min(mostReuse, reuse) * replica.cacheFill);
+}
+
+/** As measured, or what this gateway's requests must hold, which counts shared prefixes more than once. */
+function kvUsage(replica: ReplicaState): number {
+  return replica.kvUsage ?? Math.min(1, replica.contextTokens / replica.kvTokens);
 }
