@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders, ServerResponse } from "node:http";
 import type { Readable } from "node:stream";
 import { Agent, errors, type Dispatcher } from "undici";
 import { errorFromBody, PenstockError } from "../contracts/errors.ts";
+import { writeSseError } from "./sse.ts";
 
 /**
  * Sees the body of an answer as it passes, and may take something out of it. It is on the hot path: what it does to a
@@ -216,8 +217,7 @@ class RelayHandler implements Dispatcher.DispatchHandler {
 
   /** No `[DONE]` follows, so that a client cannot take it for a success. */
   #endWithError(error: PenstockError): void {
-    const body = this.#request.errorBody?.(error) ?? error.toBody();
-    this.#outgoing.end(`event: error\ndata: ${JSON.stringify(body)}\n\n`);
+    writeSseError(this.#outgoing, error, this.#request.errorBody?.(error));
   }
 
   #release(): void {

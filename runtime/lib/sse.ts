@@ -9,8 +9,8 @@ export const sseHeaders = {
 } as const;
 
 /** Ends a stream that has begun with an `error` event. No `[DONE]` follows, so a client cannot take it for a success. */
-export function writeSseError(outgoing: ServerResponse, error: PenstockError): void {
-  outgoing.end(`event: error\ndata: ${JSON.stringify(error.toBody())}\n\n`);
+export function writeSseError(outgoing: ServerResponse, error: PenstockError, body: object = error.toBody()): void {
+  outgoing.end(`event: error\ndata: ${JSON.stringify(body)}\n\n`);
 }
 
 /** A comment line: keeps a held stream alive and tells people how far the load is. Clients ignore it. */

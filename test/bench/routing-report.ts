@@ -34,11 +34,12 @@ export function goodput(outcomes: readonly Outcome[], { ttftMs, tokenMs }: Goal 
   return good.length / Math.max(1, outcomes.length);
 }
 
-/** One policy at one speed. */
-export function summarise(policy: string, outcomes: readonly Outcome[], capacity: number): Row {
+/** One policy at one speed, over one or more runs. */
+export function summarise(policy: string, runs: readonly (readonly Outcome[])[], capacity: number): Row {
+  const outcomes = runs.flat();
   const ttfts = outcomes.map(({ ttftMs }) => ttftMs);
   const sum = (of: (outcome: Outcome) => number): number => outcomes.reduce((total, outcome) => total + of(outcome), 0);
-  const lastMs = outcomes.reduce((last, { endMs }) => Math.max(last, endMs), 0);
+  const spanMs = runs.reduce((total, run) => total + run.reduce((last, { endMs }) => Math.max(last, endMs), 0), 0);
   return {
     policy,
     ttftP50Ms: quantile(ttfts, 0.5),
@@ -46,7 +47,7 @@ export function summarise(policy: string, outcomes: readonly Outcome[], capacity
     ttftP99Ms: quantile(ttfts, 0.99),
     hitShare: sum(({ cachedTokens }) => cachedTokens) / sum(({ promptTokens }) => promptTokens),
     goodput: goodput(outcomes),
-    outputTokensPerSecond: (sum(({ outputTokens }) => outputTokens) / lastMs) * 1_000,
+    outputTokensPerSecond: (sum(({ outputTokens }) => outputTokens) / spanMs) * 1_000,
     capacity,
   };
 }
@@ -61,9 +62,9 @@ export interface Workload {
 
 /** The row of one policy. */
 export async function measure(driver: Driver, workload: Workload, policy: Policy): Promise<Row> {
-  const runs = async (speed: number): Promise<Outcome[]> =>
-    (await Promise.all(workload.traces.map((trace) => driver.run(trace, policy, speed)))).flat();
-  const capacity = await highestSpeed(async (speed) => goodput(await runs(speed)) >= goodShare);
+  const runs = (speed: number): Promise<(readonly Outcome[])[]> =>
+    Promise.all(workload.traces.map((trace) => driver.run(trace, policy, speed)));
+  const capacity = await highestSpeed(async (speed) => goodput((await runs(speed)).flat()) >= goodShare);
   return summarise(policy.name, await runs(workload.speed), capacity);
 }
 

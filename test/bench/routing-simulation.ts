@@ -24,8 +24,8 @@ export interface Driver {
 
 /** A fleet to simulate. */
 export interface SimulationOptions {
-  readonly engines: number;
-  readonly profile: CostProfile;
+  /** One engine each. */
+  readonly profiles: readonly CostProfile[];
   /** Time between two heartbeats of a replica. */
   readonly heartbeatMs: number;
 }
@@ -37,11 +37,11 @@ export function simulation(options: SimulationOptions): Driver {
 
 function simulate(
   trace: readonly TraceRequest[],
-  { engines: count, profile, heartbeatMs, policy, speed }: SimulationOptions & { policy: Policy; speed: number },
+  { profiles, heartbeatMs, policy, speed }: SimulationOptions & { policy: Policy; speed: number },
 ): Outcome[] {
   const router = new Router({ policy, random: seeded(1) });
-  const engines = Array.from({ length: count }, () => new FastEngine(profile));
-  for (const index of engines.keys()) router.add(`replica-${index}`, { kvTokens: profile.kvTokens });
+  const engines = profiles.map((profile) => new FastEngine(profile));
+  for (const [index, { kvTokens }] of profiles.entries()) router.add(`replica-${index}`, { kvTokens });
   const outcomes: Outcome[] = [];
   const beat = (atMs: number): void => {
     for (const [index, engine] of engines.entries()) {

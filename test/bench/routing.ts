@@ -9,13 +9,14 @@ import { generateConversations, generateSharedPrefixes, readTrace } from "./rout
 
 const help = `Replays traces against simulated engines, once for each routing policy.
 
-Usage: npm run bench:routing -- [--trace FILE] [--speed 3] [--seeds 2] [--engines 8] [--policy NAME]... [--json]
+Usage: npm run bench:routing -- [--trace FILE] [--speed 3] [--seeds 2] [--engines 8] [--mixed] [--policy NAME]... [--json]
 
   --trace FILE     Mooncake trace (JSON lines) in place of generated conversations; or the variable PENSTOCK_TRACE
   --raw            leaves the requests of a trace at their ticks of 3 s
   --speed N        speed-up of the conversations for all columns but the last
   --seeds N        replays with different noise that are taken together
   --heartbeat-ms N age that what engines say of themselves may have
+  --mixed          every second engine is an A100 instead of an H100
   --policy NAME    only that one; may be repeated
 `;
 
@@ -27,6 +28,7 @@ const { values } = parseArgs({
     seeds: { type: "string", default: "2" },
     engines: { type: "string", default: "8" },
     "heartbeat-ms": { type: "string", default: "1000" },
+    mixed: { type: "boolean", default: false },
     policy: { type: "string", multiple: true, default: [] },
     json: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
@@ -53,10 +55,12 @@ function workloads(): (Workload & { readonly kvTokens: number })[] {
 }
 
 async function main(): Promise<void> {
-  const options = { engines: Number(values.engines), heartbeatMs: Number(values["heartbeat-ms"]) };
   for (const workload of workloads()) {
-    const profile = { ...costProfiles["8b-h100-tp1"], kvTokens: workload.kvTokens };
-    const driver = simulation({ ...options, profile });
+    const profiles = Array.from({ length: Number(values.engines) }, (_, index) => ({
+      ...costProfiles[values.mixed && index % 2 === 1 ? "8b-a100-tp1" : "8b-h100-tp1"],
+      kvTokens: workload.kvTokens,
+    }));
+    const driver = simulation({ profiles, heartbeatMs: Number(values["heartbeat-ms"]) });
     const rows: Row[] = [];
     for (const policy of contenders) {
       if (values.policy.length > 0 && !values.policy.includes(policy.name)) continue;

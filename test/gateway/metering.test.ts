@@ -322,6 +322,7 @@ describe("the writer", () => {
     const writer = new UsageWriter(sink, log, options);
     for (let n = 0; n < 10; n += 1) writer.write(recordOf(`r${n}`));
     expect([writer.waiting, writer.lost]).toEqual([4, 6]);
+    expect(await writer.flush()).toBe(false);
     await writer.close();
     expect(writer.waiting).toBe(4);
   });

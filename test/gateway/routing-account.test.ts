@@ -37,6 +37,15 @@ describe("account of a replica", () => {
     expect(account.pendingTokens).toBe(1_050);
   });
 
+  test("when the first prompt is given up, nothing of the next one is taken as done", () => {
+    const account = new ReplicaAccount("a");
+    const first = account.begin(work, 0);
+    account.begin(work, 0);
+    first.end(50);
+    account.at(50);
+    expect(account.pendingTokens).toBe(1_000);
+  });
+
   test("sums return to zero, whatever the order, and however often something is told twice", () => {
     const step = fc.record({
       ticket: fc.nat(9),
@@ -181,6 +190,13 @@ describe("router", () => {
   test("explains when asked to", () => {
     const route = routerOf(2).route(request, 0, { explain: true });
     expect(route?.explanation?.map(({ id }) => id)).toEqual(["replica-0", "replica-1"]);
-    expect(Object.keys(route?.explanation?.[0]?.parts ?? {})).toEqual(["base", "queue", "prefill", "social", "memory"]);
+    expect(Object.keys(route?.explanation?.[0]?.parts ?? {})).toEqual([
+      "base",
+      "queue",
+      "prefill",
+      "social",
+      "streams",
+      "memory",
+    ]);
   });
 });

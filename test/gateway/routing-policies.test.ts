@@ -84,6 +84,7 @@ const table: readonly (readonly [PolicyName, string, Scene, number])[] = [
     1,
   ],
   ["predicted_cost", "the faster GPU", { replicas: [{ prefillTokensPerMs: 10 }, { prefillTokensPerMs: 20 }] }, 1],
+  ["predicted_cost", "the one with fewer streams to hold up", { replicas: [{ inFlight: 9 }, { inFlight: 8 }] }, 1],
   ["predicted_cost", "the emptier KV cache", { replicas: [{ kvUsage: 0.95 }, { kvUsage: 0.5 }] }, 1],
   [
     "predicted_cost",

@@ -10,7 +10,7 @@ import { costProfiles, overhead } from "../fakes/engine/cost.ts";
 import { Batch } from "../fakes/engine/scheduler.ts";
 
 const profile = costProfiles["8b-h100-tp1"];
-const driver = simulation({ engines: 8, heartbeatMs: 1_000, profile });
+const driver = simulation({ profiles: Array.from({ length: 8 }, () => profile), heartbeatMs: 1_000 });
 
 /** Small enough that requests queue, share prefixes, and have to be preempted. */
 const scene = {
@@ -169,7 +169,7 @@ describe("the bench", () => {
     const traces = [generateConversations(1), generateConversations(2)];
     const p95 = async (policy: keyof typeof policies): Promise<number> => {
       const runs = await Promise.all(traces.map((each) => driver.run(each, policies[policy], 2.5)));
-      return summarise(policy, runs.flat(), 0).ttftP95Ms;
+      return summarise(policy, runs, 0).ttftP95Ms;
     };
     const predicted = await p95("predicted_cost");
     expect(predicted).toBeLessThan(await p95("weighted"));

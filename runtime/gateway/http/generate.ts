@@ -11,7 +11,7 @@ import { writeSseError } from "../../lib/sse.ts";
 import type { Admission, Admitted } from "../admission/admission.ts";
 import type { Estimate } from "../admission/charges.ts";
 import { LimitError } from "../admission/refusal.ts";
-import { endpointOf, type EndpointPath } from "../api/endpoints.ts";
+import { endpointOf, errorBodyOf, type EndpointPath } from "../api/endpoints.ts";
 import type { Exchange } from "../exchange.ts";
 import { authorizeModel } from "../identity/identity.ts";
 import type { Account, Metering } from "../metering/metering.ts";
@@ -74,7 +74,7 @@ export async function generate(c: Context<NodeEnv>, path: EndpointPath, options:
     if (!outgoing.headersSent) throw error;
     const detail = error.code === "internal_error" ? { err: error.cause } : { code: error.code, reason: error.message };
     options.log.warn({ requestId: id, model: ending.model, ...detail }, "a held stream failed");
-    writeSseError(outgoing, error);
+    writeSseError(outgoing, error, errorBodyOf(path, error));
     return RESPONSE_ALREADY_SENT;
   } finally {
     options.meter.record({ endpoint: path, ...ending, seconds: (performance.now() - arrivedMs) / 1_000 });

@@ -72,6 +72,8 @@ export class SseUsage {
       if (line === -1) return 0;
       this.#blankLine = text[line - 1] === "\r" ? "\r\n\r\n" : "\n\n";
     }
+    // Nearly always, since an engine writes an event at a time.
+    if (text.endsWith(this.#blankLine)) return text.length;
     const last = text.lastIndexOf(this.#blankLine);
     return last === -1 ? 0 : last + this.#blankLine.length;
   }

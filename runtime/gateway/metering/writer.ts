@@ -7,7 +7,7 @@ export interface WriterOptions {
   readonly maxBatch: number;
   /** How long a record waits for others. */
   readonly intervalMs: number;
-  /** Records that wait while the sink fails; further ones push out the oldest. */
+  /** Records that wait while the sink fails, more than a batch; further ones push out the oldest. */
   readonly maxWaiting: number;
 }
 
@@ -24,6 +24,7 @@ export class UsageWriter implements UsageOutlet {
   #waiting: UsageRecord[] = [];
   #timer: NodeJS.Timeout | null = null;
   #flushing: Promise<boolean> | null = null;
+  #closed = false;
 
   constructor(sink: UsageSink, log: Logger, options: WriterOptions = defaultWriterOptions) {
     this.#sink = sink;
@@ -55,11 +56,11 @@ export class UsageWriter implements UsageOutlet {
 
   /** Flushes for the last time. Records that the sink does not take now are lost, and logged as such. */
   async close(): Promise<void> {
+    this.#closed = true;
     clearTimeout(this.#timer ?? undefined);
     await this.flush();
     // A flush that was under way may have ended before the newest record came.
     if (this.#waiting.length > 0) await this.flush();
-    clearTimeout(this.#timer ?? undefined);
     if (this.#waiting.length > 0) this.#log.error({ records: this.#waiting.length }, "usage records are lost at stop");
   }
 
@@ -69,6 +70,7 @@ export class UsageWriter implements UsageOutlet {
   }
 
   #start(): void {
+    if (this.#closed) return;
     this.#timer ??= setTimeout(() => void this.#onTimer(), this.#options.intervalMs);
   }
 

@@ -47,9 +47,11 @@ export class ReplicaAccount implements ReplicaState {
   ageMs = 0;
   inFlight = 0;
   contextTokens = 0;
+  prefillTokensPerMs: number;
   /** Waiting for their first byte, in the order in which the engine takes them. */
   readonly #queue = new Set<OpenTicket>();
   #queuedTokens = 0;
+  #head: OpenTicket | undefined;
   /** Since when the engine works on the head of the queue, as far as one can see from here. */
   #headSinceMs = 0;
   #measuredAtMs = 0;
@@ -60,6 +62,7 @@ export class ReplicaAccount implements ReplicaState {
     this.hash = hashName(id);
     this.kvTokens = options.kvTokens ?? defaultKvTokens;
     this.rates = new RateMeter(options.fleet);
+    this.prefillTokensPerMs = this.rates.prefillTokensPerMs;
   }
 
   get prefilling(): number {
@@ -68,14 +71,9 @@ export class ReplicaAccount implements ReplicaState {
 
   /** Without what the engine must have done of the head of the queue since it began on it. */
   get pendingTokens(): number {
-    const [head] = this.#queue;
-    if (head === undefined) return 0;
-    const done = (this.#nowMs - this.#headSinceMs) * this.rates.prefillTokensPerMs;
-    return this.#queuedTokens - Math.min(done, head.work.uncachedTokens * mostOfHead);
-  }
-
-  get prefillTokensPerMs(): number {
-    return this.rates.prefillTokensPerMs;
+    if (this.#head === undefined) return 0;
+    const done = Math.max(0, this.#nowMs - this.#headSinceMs) * this.prefillTokensPerMs;
+    return this.#queuedTokens - Math.min(done, this.#head.work.uncachedTokens * mostOfHead);
   }
 
   get baseMs(): number {
@@ -86,8 +84,9 @@ export class ReplicaAccount implements ReplicaState {
     return this.rates.tokenMs;
   }
 
-  /** Moves the account's clock, which only ages what it knows. */
+  /** Moves the account's clock before a choice: ages what it knows, and takes the rate that was learned since. */
   at(nowMs: number): void {
+    this.prefillTokensPerMs = this.rates.prefillTokensPerMs;
     this.#nowMs = nowMs;
     this.ageMs = nowMs - this.#measuredAtMs;
   }
@@ -102,22 +101,29 @@ export class ReplicaAccount implements ReplicaState {
   }
 
   begin(work: Work, nowMs: number): Ticket {
-    if (this.#queue.size === 0) this.#headSinceMs = nowMs;
     const ticket = new OpenTicket(this, work, nowMs);
     this.#queue.add(ticket);
+    if (this.#head === undefined) this.#lead(nowMs);
     this.#queuedTokens += work.uncachedTokens;
     this.inFlight += 1;
     return ticket;
   }
 
-  /** Takes a ticket out of the queue: prefilled, or given up when `prefilledMs` is null. */
+  /** Takes a ticket out of the queue: `prefilled`, or given up. */
   leaveQueue(ticket: OpenTicket, nowMs: number, prefilled: boolean): void {
     if (!this.#queue.delete(ticket)) return;
     this.#queuedTokens -= ticket.work.uncachedTokens;
-    if (!prefilled) return;
-    const alone = ticket.beginMs >= this.#headSinceMs;
-    const sinceMs = Math.max(ticket.beginMs, this.#headSinceMs);
-    this.rates.prefilled({ ...ticket.work, elapsedMs: nowMs - sinceMs, alone });
+    if (prefilled) {
+      const alone = ticket.beginMs >= this.#headSinceMs;
+      const sinceMs = Math.max(ticket.beginMs, this.#headSinceMs);
+      this.rates.prefilled({ ...ticket.work, elapsedMs: nowMs - sinceMs, alone });
+    }
+    if (prefilled || ticket === this.#head) this.#lead(nowMs);
+  }
+
+  /** The engine begins on the next in the queue. */
+  #lead(nowMs: number): void {
+    [this.#head] = this.#queue;
     this.#headSinceMs = nowMs;
   }
 }

@@ -1,6 +1,7 @@
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
 import { adapterHeader } from "../../contracts/names.ts";
 import { forwardHeaders, type Relay, type RelayResult } from "../../lib/relay.ts";
+import { errorBodyOf } from "../api/endpoints.ts";
 import type { Exchange } from "../exchange.ts";
 import type { GatewayOptions } from "../options.ts";
 import type { ModelRegistry } from "../registry/registry.ts";
@@ -27,8 +28,19 @@ const maxAttempts = 3;
 const debugHeader = "x-penstock-debug";
 const routeHeader = "x-penstock-route";
 
-/** Credentials end here, and nobody outside names an adapter or a length that the body does not have. */
-const ownHeaders = ["authorization", "x-api-key", "cookie", "content-length", adapterHeader, debugHeader];
+/**
+ * Credentials end here, nobody outside names an adapter or a length that the body does not have, and an answer that is
+ * compressed could not be metered.
+ */
+const ownHeaders = [
+  "authorization",
+  "x-api-key",
+  "cookie",
+  "content-length",
+  "accept-encoding",
+  adapterHeader,
+  debugHeader,
+];
 
 /**
  * Route, hold, relay: finds a replica that is ready, or holds the request while one loads, and relays to it.
@@ -107,6 +119,7 @@ function relayTo(
       headers: headersFor(exchange, body, options.agentToken),
       body,
       tap,
+      errorBody: (error) => errorBodyOf(exchange.path, error),
       firstByteTimeoutMs: options.timeouts.firstByteTimeoutMs,
       betweenBytesTimeoutMs: options.timeouts.betweenBytesTimeoutMs,
     },

@@ -38,8 +38,8 @@ export interface ReadBounds {
 /** Tokens that an image is taken for: a tile or two of today's vision models. */
 const imageTokens = 1_500;
 
-/** What is kept of an upload in memory while its `model` has not come. */
-const maxSpoolBytes = 256 * 1024;
+/** What is kept of an upload in memory while its `model` has not come: clients that send a sound file first are many. */
+const maxSpoolBytes = 8 * 2 ** 20;
 
 /** Forms carry sound files, which are larger than prompts. */
 const uploadFactor = 8;

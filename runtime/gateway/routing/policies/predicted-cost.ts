@@ -3,10 +3,12 @@ import { pendingTokens, uncachedTokens } from "./terms.ts";
 
 /** What a ms of own prefill costs those who come after, where nothing that it displaces would be used again. */
 const socialWeight = 1;
+/** What a ms of own prefill costs each stream that runs beside it and pauses for that long. */
+const streamWeight = 0.01;
 /** However much is used again, a displaced token counts as prefilled at most 1 / (1 - that) times. */
 const mostReuse = 0.9;
 /** Share of an answer's time that is lost where the KV cache is full, and how steeply that comes. */
-const memory = { weight: 0.05, power: 4 };
+const memory = { weight: 0.1, power: 4 };
 
 /**
  * Predicted time to first token, and what the request costs others and itself later, all in ms:
@@ -14,20 +16,28 @@ const memory = { weight: 0.05, power: 4 };
  * - `social`: others wait for its prefill too. What is prefilled displaces something from a full cache; the share of it
  *   that is used again must be prefilled again and displaces in its turn, which sums up to 1 / (1 - reuse). So prefixes
  *   that are used much stay where they are, and where little is used again the shortest queue wins.
+ * - `streams`: those that are generating pause while the engine prefills.
  * - `memory`: an engine whose KV cache is nearly full lets requests wait, or throws them out and computes them anew.
  *
  * The weights are the best of a grid on Mooncake's conversation trace and llm-d's shared prefixes (`npm run bench:routing`).
  */
 export const predictedCost: Policy = {
   name: "predicted_cost",
-  terms(request, _replicas, context) {
-    const prefillMs = (replica: ReplicaState, index: number): number =>
-      uncachedTokens(request, context, index) / replica.prefillTokensPerMs;
+  terms(request, replicas, context) {
+    const prefills = Float64Array.from(
+      replicas,
+      (replica, index) => uncachedTokens(request, context, index) / replica.prefillTokensPerMs,
+    );
+    const prefillMs = (_: ReplicaState, index: number): number => prefills[index] ?? 0;
     return [
       { name: "base", cost: (replica) => replica.baseMs },
       { name: "queue", cost: (replica) => pendingTokens(replica, context) / replica.prefillTokensPerMs },
       { name: "prefill", cost: prefillMs },
       { name: "social", cost: (replica, index) => weight(replica, context) * prefillMs(replica, index) },
+      {
+        name: "streams",
+        cost: (replica, index) => streamWeight * (replica.inFlight - replica.prefilling) * prefillMs(replica, index),
+      },
       {
         name: "memory",
         cost: (replica) =>
