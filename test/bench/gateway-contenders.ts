@@ -8,7 +8,7 @@ import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { newApiKey } from "../../runtime/gateway/identity/api-key.ts";
 import { heartbeat } from "./gateway-heartbeat.ts";
-import { answer, smallBody } from "./gateway-messages.ts";
+import { answer } from "./gateway-messages.ts";
 
 /** The proxies have one core; engines and the load have another. */
 export const proxyCore = "0";
@@ -81,25 +81,38 @@ export function startEngine(kind: "delay" | "stream" | "idle"): Promise<Server> 
   return startProgram(loadCore, "gateway-engine.ts", [kind]);
 }
 
-/** Starts a proxy and waits until it relays. */
-export async function startContender(contender: Contender, engineUrl: string, folder: string): Promise<Server> {
+/** Starts a proxy and waits until it relays `probe`. */
+export async function startContender(
+  contender: Contender,
+  { engineUrl, folder, probe }: { readonly engineUrl: string; readonly folder: string; readonly probe: string },
+): Promise<Server> {
   const server = await contender.start(engineUrl, folder);
   for (let attempt = 0; attempt < 100; attempt += 1) {
-    const response = await fetch(`${server.url}/v1/chat/completions`, {
-      method: "POST",
-      headers: { "content-type": "application/json", ...contender.headers },
-      body: smallBody,
-    }).catch(() => null);
-    await response?.body?.cancel();
-    if (response?.ok === true) {
-      if (contender.name === "penstock" && !response.headers.has("x-ratelimit-limit-tokens"))
-        throw new Error("no limits");
-      return server;
+    const headers = await headersOf(`${server.url}/v1/chat/completions`, contender.headers, probe).catch(() => null);
+    if (headers !== null) {
+      if (contender.name !== "penstock" || headers.has("x-ratelimit-limit-tokens")) return server;
+      await server[Symbol.asyncDispose]();
+      throw new Error("penstock runs without limits: its figures would be too good");
     }
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
   await server[Symbol.asyncDispose]();
   throw new Error(`${contender.name} does not relay`);
+}
+
+/** The headers of an answer that is a success. */
+async function headersOf(url: string, headers: Readonly<Record<string, string>>, body: string): Promise<Headers> {
+  const left = new AbortController();
+  const timer = setTimeout(() => left.abort(), 5_000);
+  try {
+    const all = { "content-type": "application/json", ...headers };
+    const response = await fetch(url, { method: "POST", headers: all, body, signal: left.signal });
+    if (!response.ok) throw new Error(`${url}: ${response.status}`);
+    return response.headers;
+  } finally {
+    clearTimeout(timer);
+    left.abort();
+  }
 }
 
 async function startProgram(core: string, file: string, args: readonly string[]): Promise<Server> {

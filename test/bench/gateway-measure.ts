@@ -96,7 +96,7 @@ async function throughput(load: Load, pid: number): Promise<Record<string, numbe
 /** 200 streams with 100 events a second each. */
 async function streams(plan: Plan): Promise<Row[]> {
   await using engine = await startEngine("stream");
-  return await compare("streams", { plan, engine }, async (target) => {
+  return await compare("streams", { plan, engine, probe: streamBody }, async (target) => {
     using open = await openStreams({ ...target, body: streamBody }, 200);
     await sleep(500);
     const before = { cpu: await cpuSeconds(target.pid), events: open.events(), at: performance.now() };
@@ -114,7 +114,11 @@ async function memory(plan: Plan): Promise<Row[]> {
   await using engine = await startEngine("idle");
   const rows: Row[] = [];
   for (const contender of present(plan, engine.url)) {
-    await using server = await startContender(contender, engine.url, plan.folder);
+    await using server = await startContender(contender, {
+      engineUrl: engine.url,
+      folder: plan.folder,
+      probe: streamBody,
+    });
     const target = { url: server.url + path, headers: contender.headers };
     // What a proxy needs once, such as compiled code, belongs to no stream.
     (await openStreams({ ...target, body: streamBody }, 200))[Symbol.dispose]();
@@ -131,13 +135,13 @@ async function memory(plan: Plan): Promise<Row[]> {
 /** Measures every proxy and the engine in turns, so that a machine that is busy for a while is unfair to none. */
 async function compare(
   workload: Workload,
-  { plan, engine }: { readonly plan: Plan; readonly engine: Server },
+  { plan, engine, probe = smallBody }: { readonly plan: Plan; readonly engine: Server; readonly probe?: string },
   sample: Sample,
 ): Promise<Row[]> {
   await using running = new AsyncDisposableStack();
   const targets: Target[] = [{ name: direct, url: `${engine.url}${path}`, headers: {}, pid: engine.pid }];
   for (const contender of present(plan, engine.url)) {
-    const server = running.use(await startContender(contender, engine.url, plan.folder));
+    const server = running.use(await startContender(contender, { engineUrl: engine.url, folder: plan.folder, probe }));
     targets.push({ ...contender, url: server.url + path, pid: server.pid });
   }
   const samples = new Map<string, { target: Target; values: number[]; figure: string }>();

@@ -39,7 +39,7 @@ export interface ReadBounds {
 const imageTokens = 1_500;
 
 /** What is kept of an upload in memory while its `model` has not come: clients that send a sound file first are many. */
-const maxSpoolBytes = 8 * 2 ** 20;
+const maxSpoolBytes = 4 * 2 ** 20;
 
 /** Forms carry sound files, which are larger than prompts. */
 const uploadFactor = 8;

@@ -24,10 +24,10 @@ const memory = { weight: 0.1, power: 4 };
 export const predictedCost: Policy = {
   name: "predicted_cost",
   terms(request, replicas, context) {
-    const prefills = Float64Array.from(
-      replicas,
-      (replica, index) => uncachedTokens(request, context, index) / replica.prefillTokensPerMs,
-    );
+    const prefills = new Float64Array(replicas.length);
+    for (const [index, replica] of replicas.entries()) {
+      prefills[index] = uncachedTokens(request, context, index) / replica.prefillTokensPerMs;
+    }
     const prefillMs = (_: ReplicaState, index: number): number => prefills[index] ?? 0;
     return [
       { name: "base", cost: (replica) => replica.baseMs },
