@@ -24,7 +24,8 @@ test("a drain takes nothing new, lets the stream end, and then stops the engines
 });
 
 test("a drain stops at its deadline, whatever runs", async () => {
-  await using sim = await simAgent();
+  // Less than the engine would take to end its stream by itself.
+  await using sim = await simAgent({ stopTimeoutMs: 50 });
   const { text } = await stream(sim);
   expect((await sim.post("/drain", { deadline_seconds: 0.2 })).body).toEqual({ status: "busy", running: 1 });
   expect(await text).toContain("event: error");

@@ -81,13 +81,13 @@ export function startEngine(kind: "delay" | "stream" | "idle"): Promise<Server> 
   return startProgram(loadCore, "gateway-engine.ts", [kind]);
 }
 
-/** Starts a proxy and waits until it relays `probe`. */
+/** Starts a proxy and waits until it relays `probe`. Rejects when it does not. */
 export async function startContender(
   contender: Contender,
   { engineUrl, folder, probe }: { readonly engineUrl: string; readonly folder: string; readonly probe: string },
 ): Promise<Server> {
   const server = await contender.start(engineUrl, folder);
-  for (let attempt = 0; attempt < 100; attempt += 1) {
+  for (let attempt = 0; attempt < 50; attempt += 1) {
     const headers = await headersOf(`${server.url}/v1/chat/completions`, contender.headers, probe).catch(() => null);
     if (headers !== null) {
       if (contender.name !== "penstock" || headers.has("x-ratelimit-limit-tokens")) return server;

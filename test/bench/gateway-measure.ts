@@ -40,7 +40,7 @@ interface Target extends Pick<Load, "url" | "headers"> {
   readonly pid: number;
 }
 
-type Sample = (target: Target) => Promise<Readonly<Record<string, number>>>;
+type Sample = (target: Target, seconds: number) => Promise<Readonly<Record<string, number>>>;
 
 /** Names of the figures. */
 export const figures = {
@@ -55,31 +55,32 @@ export const figures = {
 
 const path = "/v1/chat/completions";
 
+/** The round that is not counted: until Node has compiled what is hot, also on a machine that is busy. */
+const warmUpSeconds = 8;
+
 export function measure(workload: Workload, plan: Plan): Promise<Row[]> {
   return { small, large, streams, memory }[workload](plan);
 }
 
 async function small(plan: Plan): Promise<Row[]> {
   await using engine = await startFastEngine(plan.folder);
-  const load = { body: smallBody, seconds: plan.seconds, folder: plan.folder };
-  return await compare("small", { plan, engine }, async (target) => {
-    const busy = await throughput({ ...load, ...target, connections: 64 }, target.pid);
-    const { p50Us } = await closedLoop({ ...load, ...target, connections: 1 });
+  const load = { body: smallBody, folder: plan.folder };
+  return await compare("small", { plan, engine }, async (target, seconds) => {
+    const busy = await throughput({ ...load, ...target, seconds, connections: 64 }, target.pid);
+    const { p50Us } = await closedLoop({ ...load, ...target, seconds: plan.seconds, connections: 1 });
     return { ...busy, [figures.p50]: p50Us };
   });
 }
 
 async function large(plan: Plan): Promise<Row[]> {
-  const load = { body: largeBody, seconds: plan.seconds, folder: plan.folder };
+  const load = { body: largeBody, folder: plan.folder };
   await using engine = await startFastEngine(plan.folder);
-  const busy = await compare("large", { plan, engine }, (target) =>
-    throughput({ ...load, ...target, connections: 16 }, target.pid),
+  const busy = await compare("large", { plan, engine }, (target, seconds) =>
+    throughput({ ...load, ...target, seconds, connections: 16 }, target.pid),
   );
   await using slow = await startEngine("delay");
-  const latency = await compare("large", { plan, engine: slow }, async (target) => {
-    // The first second opens connections.
-    await beyondEngine({ ...load, ...target, connections: 100, seconds: 1 });
-    const times = await beyondEngine({ ...load, ...target, connections: 100, seconds: Math.max(5, plan.seconds) });
+  const latency = await compare("large", { plan, engine: slow }, async (target, seconds) => {
+    const times = await beyondEngine({ ...load, ...target, connections: 100, seconds: Math.max(5, seconds) });
     return { [figures.p99]: quantile(times, 0.99) };
   });
   return [...busy, ...latency];
@@ -96,11 +97,11 @@ async function throughput(load: Load, pid: number): Promise<Record<string, numbe
 /** 200 streams with 100 events a second each. */
 async function streams(plan: Plan): Promise<Row[]> {
   await using engine = await startEngine("stream");
-  return await compare("streams", { plan, engine, probe: streamBody }, async (target) => {
+  return await compare("streams", { plan, engine, probe: streamBody }, async (target, seconds) => {
     using open = await openStreams({ ...target, body: streamBody }, 200);
     await sleep(500);
     const before = { cpu: await cpuSeconds(target.pid), events: open.events(), at: performance.now() };
-    await sleep(plan.seconds * 1_000);
+    await sleep(seconds * 1_000);
     const events = open.events() - before.events;
     const cpu = (await cpuSeconds(target.pid)) - before.cpu;
     return {
@@ -113,12 +114,8 @@ async function streams(plan: Plan): Promise<Row[]> {
 async function memory(plan: Plan): Promise<Row[]> {
   await using engine = await startEngine("idle");
   const rows: Row[] = [];
-  for (const contender of present(plan, engine.url)) {
-    await using server = await startContender(contender, {
-      engineUrl: engine.url,
-      folder: plan.folder,
-      probe: streamBody,
-    });
+  for await (const [contender, starting] of started(plan, engine.url, streamBody)) {
+    await using server = starting;
     const target = { url: server.url + path, headers: contender.headers };
     // What a proxy needs once, such as compiled code, belongs to no stream.
     (await openStreams({ ...target, body: streamBody }, 200))[Symbol.dispose]();
@@ -140,15 +137,15 @@ async function compare(
 ): Promise<Row[]> {
   await using running = new AsyncDisposableStack();
   const targets: Target[] = [{ name: direct, url: `${engine.url}${path}`, headers: {}, pid: engine.pid }];
-  for (const contender of present(plan, engine.url)) {
-    const server = running.use(await startContender(contender, { engineUrl: engine.url, folder: plan.folder, probe }));
+  for await (const [contender, server] of started(plan, engine.url, probe)) {
+    running.use(server);
     targets.push({ ...contender, url: server.url + path, pid: server.pid });
   }
   const samples = new Map<string, { target: Target; values: number[]; figure: string }>();
   // The first round lets every program compile its code.
   for (let round = 0; round <= plan.rounds; round += 1) {
     for (const target of targets) {
-      for (const [figure, value] of Object.entries(await sample(target))) {
+      for (const [figure, value] of Object.entries(await sample(target, round === 0 ? warmUpSeconds : plan.seconds))) {
         const key = `${figure} ${target.name}`;
         const known = samples.get(key) ?? { target, figure, values: [] };
         if (round > 0) known.values.push(value);
@@ -164,8 +161,17 @@ async function compare(
   }));
 }
 
-function present({ contenders }: Plan, engineUrl: string): Contender[] {
-  return contenders(engineUrl).filter(({ missing }) => missing === undefined);
+/** The proxies that are installed and relay `probe`; says of the others why they are missing. */
+async function* started(plan: Plan, engineUrl: string, probe: string): AsyncGenerator<readonly [Contender, Server]> {
+  for (const contender of plan.contenders(engineUrl)) {
+    if (contender.missing !== undefined) continue;
+    try {
+      yield [contender, await startContender(contender, { engineUrl, folder: plan.folder, probe })];
+    } catch (error) {
+      if (contender.name === "penstock") throw error;
+      process.stderr.write(`MISSING: ${contender.name}: ${String(error)}\n`);
+    }
+  }
 }
 
 async function residentKB(pid: number): Promise<number> {

@@ -34,8 +34,16 @@ const record = { kind: "sqlite", file: join(own, "records.sqlite") } as const;
   await using records = await openRecordStore(record, () => undefined);
   await records.putTenant(buyer);
   await records.addKey({
-    ...{ id, prefix, hash, tenant: buyer.id, name: "bench", isAdmin: false },
-    ...{ createdMs: Date.now(), expiresMs: null, revokedMs: null, lastUsedMs: null },
+    id,
+    prefix,
+    hash,
+    tenant: buyer.id,
+    name: "bench",
+    isAdmin: false,
+    createdMs: Date.now(),
+    expiresMs: null,
+    revokedMs: null,
+    lastUsedMs: null,
   });
 }
 const gateway = await startGateway(

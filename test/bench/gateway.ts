@@ -132,7 +132,7 @@ function number(value: number): string {
 /** Each stream has two sockets in the proxy, which needs a few files more. */
 function streamsThatFit(wanted: number): number {
   const limit = execFileSync("bash", ["-c", "ulimit -n"], { encoding: "utf8" }).trim();
-  return limit === "unlimited" ? wanted : Math.min(wanted, Math.floor((Number(limit) - 200) / 2));
+  return limit === "unlimited" ? wanted : Math.min(wanted, Math.floor((Number(limit) - 1_000) / 2));
 }
 
 async function main(): Promise<void> {

@@ -145,8 +145,10 @@ export async function openStreams(
       }
     });
     socket.on("error", reject);
+    socket.on("close", () => reject(new Error(`${url} closed a stream before its first event`)));
+    socket.setTimeout(30_000, () => reject(new Error(`${url} sent no event in 30 s`)));
     socket.write(request);
-    return promise;
+    return promise.finally(() => socket.setTimeout(0));
   };
   while (sockets.length < count) {
     await Promise.all(Array.from({ length: Math.min(100, count - sockets.length) }, open));

@@ -112,11 +112,13 @@ export class Router {
 
   #look(request: RouteRequest, members: readonly Member[], nowMs: number): Uint32Array {
     const cachedTokens = new Uint32Array(members.length);
-    for (const [at, { account, owner }] of members.entries()) {
+    let at = 0;
+    for (const { account, owner } of members) {
       account.at(nowMs);
       account.cacheFill = this.#index.fill(owner);
       const blocks = this.#index.match(request.prefix, owner, nowMs);
       cachedTokens[at] = Math.min(blocks * blockTokens, Math.max(0, request.promptTokens - 1));
+      at += 1;
     }
     return cachedTokens;
   }

@@ -25,8 +25,10 @@ export const predictedCost: Policy = {
   name: "predicted_cost",
   terms(request, replicas, context) {
     const prefills = new Float64Array(replicas.length);
-    for (const [index, replica] of replicas.entries()) {
-      prefills[index] = uncachedTokens(request, context, index) / replica.prefillTokensPerMs;
+    let at = 0;
+    for (const replica of replicas) {
+      prefills[at] = uncachedTokens(request, context, at) / replica.prefillTokensPerMs;
+      at += 1;
     }
     const prefillMs = (_: ReplicaState, index: number): number => prefills[index] ?? 0;
     return [
