@@ -41,6 +41,9 @@ const maxBodyBytes = 1024 * 1024;
 /** How long the exit of a process may take to be noticed after its port has closed. */
 const exitNoticeMs = 1_000;
 
+/** A request that fails this soon met an engine that was dying already; later, it may be what killed it. */
+const dyingMs = 250;
+
 /** Between two lines of a streamed load in which nothing happens. */
 const signOfLifeMs = 10_000;
 
@@ -117,6 +120,7 @@ async function loadModel(c: Context<NodeEnv>, { node, log }: AgentAppOptions): P
 async function infer(c: Context<NodeEnv>, { node, relay }: AgentAppOptions): Promise<Response> {
   const { incoming, outgoing } = c.env;
   const [, , encodedModel = "", ...rest] = (incoming.url ?? "").split("/");
+  const startedMs = performance.now();
   using engine = node.acquire(decodeModel(encodedModel), adapterOf(incoming));
   const result = relay.relay(
     {
@@ -130,14 +134,21 @@ async function infer(c: Context<NodeEnv>, { node, relay }: AgentAppOptions): Pro
     },
     outgoing,
   );
-  await result.catch((error: unknown) => explainFailure(error, engine));
+  await result.catch((error: unknown) => explainFailure(error, { engine, sinceMs: performance.now() - startedMs }));
   return RESPONSE_ALREADY_SENT;
 }
 
-/** A refused connection means that the engine is going: once it is gone the gateway may load the model again. */
-async function explainFailure(error: unknown, engine: EngineInUse): Promise<never> {
-  const unreachable = error instanceof PenstockError && error.code === "upstream_failed";
-  if (unreachable && (await engine.goneWithin(exitNoticeMs))) {
+/**
+ * A refused connection means that the engine is going, and so does one that breaks at once: the kernel goes on accepting
+ * for a process that is being torn down. Once it is gone the gateway may load the model again.
+ */
+async function explainFailure(
+  error: unknown,
+  { engine, sinceMs }: { readonly engine: EngineInUse; readonly sinceMs: number },
+): Promise<never> {
+  const { code } = toPenstockError(error);
+  const wasGoing = code === "upstream_failed" || (code === "engine_died" && sinceMs < dyingMs);
+  if (wasGoing && (await engine.goneWithin(exitNoticeMs))) {
     throw new PenstockError("model_not_ready", "The engine has stopped.", { cause: error, retryAfterSeconds: 1 });
   }
   throw error;
