@@ -2,7 +2,9 @@ import { readFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import type { Hono } from "hono";
 import { tenant, type Principal } from "../contracts/tenant.ts";
+import type { Registry } from "prom-client";
 import type { Logger } from "../lib/log.ts";
+import { liveGauge } from "../lib/metrics.ts";
 import { peerAddress } from "../lib/proxy-protocol.ts";
 import { Relay } from "../lib/relay.ts";
 import { serve, type ServeOptions } from "../lib/serve.ts";
@@ -34,7 +36,7 @@ import { Holds } from "./stages/hold.ts";
 import { Meter } from "./stages/meter.ts";
 import { observeModels } from "./stages/observe.ts";
 import { Routing } from "./stages/route.ts";
-import type { Meters } from "./stores/hot.ts";
+import type { HotStore, Meters } from "./stores/hot.ts";
 import { openHotStore, openRecordStore, type HotStoreOptions } from "./stores/index.ts";
 import type { RecordStore } from "./stores/record.ts";
 
@@ -113,6 +115,7 @@ async function buildParts(options: GatewayOptions, { stack, log }: { stack: Asyn
   const times = new ModelTimes();
   observeModels(agents, { catalog, times });
   exposeModelTimes(meter.registry, times);
+  exposeStore(meter.registry, hot);
   const admission = stack.use(admissionOf(options, { meters: hot, registry, onError }));
   // More replicas are more places; those who wait for one are told.
   agents.onChange(() => catalog.all.forEach(({ name }) => admission.queue.refill(name)));
@@ -127,7 +130,28 @@ async function buildParts(options: GatewayOptions, { stack, log }: { stack: Asyn
     admission,
     routing: new Routing(registry, options.routing ?? defaultPolicy),
     prices: () => prices,
+    store: hot,
   };
+}
+
+function exposeStore(registry: Registry, hot: HotStore): void {
+  liveGauge(
+    registry,
+    {
+      name: "penstock_gateway_store",
+      help: "The shared store of limits: `lost` is 1 while this gateway keeps them alone, `owed` settlements wait for it.",
+      labelNames: ["what"],
+    },
+    () => {
+      const { state, owed, dropped, fallbacks } = hot.health;
+      return [
+        [{ what: "lost" }, state === "lost" ? 1 : 0],
+        [{ what: "owed" }, owed],
+        [{ what: "dropped" }, dropped],
+        [{ what: "fallbacks" }, fallbacks],
+      ];
+    },
+  );
 }
 
 function tlsOf({ tls }: GatewayOptions, log: Logger): ServeOptions {

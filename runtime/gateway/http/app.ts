@@ -9,11 +9,14 @@ import type { AdminEnv } from "../keys/admin-app.ts";
 import { mayUseModel } from "../identity/identity.ts";
 import { modelNames, type Deployment } from "../registry/catalog.ts";
 import type { ModelRegistry } from "../registry/registry.ts";
+import type { HotStore } from "../stores/hot.ts";
 import { generate, type GenerateOptions } from "./generate.ts";
 
 /** What the gateway's routes need. */
 export interface GatewayAppOptions extends GenerateOptions {
   readonly version: string;
+  /** Where limits are kept: `/stats` says how it is. */
+  readonly store: Pick<HotStore, "health">;
   /** The admin API, when there are records to manage. */
   readonly admin: Hono<AdminEnv> | null;
 }
@@ -87,6 +90,7 @@ function addAdminRoutes(app: Hono<NodeEnv>, options: GatewayAppOptions): void {
         held: holds.waiting,
         open: admission.open,
         policy: options.routing.policy,
+        store: options.store.health,
       }),
     ),
   );

@@ -110,6 +110,9 @@ describe.skipIf(reason !== undefined)(`two gateways${reason === undefined ? "" :
     const statuses: number[] = [];
     for (let request = 0; request < 10; request += 1) statuses.push((await ask(1, adminKey)).status);
     expect(new Set(statuses)).toEqual(new Set([200]));
+    const stats = () => fetch(`${gateways[1]?.url}/stats`, { headers: { authorization: `Bearer ${adminKey}` } });
+    // Only requests with limits ask the store; these ask it.
+    expect(await (await stats()).json()).toMatchObject({ store: { dropped: 0 } });
   });
 
   test("a config that is wrong is not taken, and a right one is, without an end", async () => {
