@@ -26,7 +26,11 @@ test("an engine that reads a blob store gets the node's identity, and no static 
     AZURE_CLIENT_SECRET: "x",
     AZURE_STORAGE_CONNECTION_STRING: "x",
   };
-  expect(Object.keys(streamEnvOf(env))).toEqual(["AWS_REGION", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AZURE_CLIENT_ID"]);
+  expect(Object.keys(streamEnvOf(env))).toEqual([
+    "AWS_REGION",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AZURE_CLIENT_ID",
+  ]);
 });
 
 test.each([

@@ -95,7 +95,9 @@ function checkSpec({ id, spec, engineSpec }: ModelRecord, engine: Engine<EngineS
   const refusals = [...engine.refusals(engineSpec)];
   const formats = engine.formats(engineSpec);
   if (!formats.includes(spec.format)) {
-    refusals.push(`The ${engineSpec.kind} engine reads ${formats.join(" or ")} with this spec, and ${id} is ${spec.format}.`);
+    refusals.push(
+      `The ${engineSpec.kind} engine reads ${formats.join(" or ")} with this spec, and ${id} is ${spec.format}.`,
+    );
   }
   if (refusals.length > 0) throw new PenstockError("unsupported", refusals.join(" "), { param: "engine" });
 }

@@ -95,15 +95,24 @@ function promptOf(body: Buffer): Buffer {
 }
 
 function promptTokensOf(body: Buffer, fields: Readonly<Record<string, unknown>>): number {
-  // Pictures in base64 are no tokens of four bytes.
-  if (!body.includes('"data:')) return Math.ceil(body.length / 4);
-  return Math.ceil(charactersIn(fields) / 4);
+  // Pictures in base64 are no tokens of four bytes. Found in what was parsed: to search the bytes takes as long as to hash.
+  const pictures = dataLengths(fields, 0);
+  const words = pictures.reduce((rest, length) => rest - length, body.length);
+  return Math.ceil(words / 4) + pictures.length * imageTokens;
 }
 
-function charactersIn(value: unknown): number {
-  if (typeof value === "string") return value.startsWith("data:") ? imageTokens * 4 : value.length;
-  if (typeof value !== "object" || value === null) return 0;
-  return Object.values(value).reduce((sum: number, each) => sum + charactersIn(each), 0);
+/** No API has a `data:` address deeper than this. */
+const maxDepth = 12;
+
+/** Characters of each `data:` address in a value. */
+function dataLengths(value: unknown, depth: number): number[] {
+  if (typeof value === "string") return value.startsWith("data:") ? [value.length] : [];
+  if (typeof value !== "object" || value === null || depth > maxDepth) return [];
+  const found: number[] = [];
+  for (const inner of Array.isArray(value) ? value : Object.values(value)) {
+    if (typeof inner !== "number") found.push(...dataLengths(inner, depth + 1));
+  }
+  return found;
 }
 
 function maxTokensOf(path: EndpointPath, fields: Readonly<Record<string, unknown>>): number | undefined {
