@@ -1,10 +1,11 @@
+import { join } from "node:path";
 import { freePorts } from "../../runtime/agent/supervisor/ports.ts";
 import { startEngine } from "../../runtime/agent/supervisor/start.ts";
 import { engineSpec } from "../../runtime/contracts/engine.ts";
 import { engineOf } from "../../runtime/engines/index.ts";
 import { createLog } from "../../runtime/lib/log.ts";
 import { temporaryFolder } from "../support/folders.ts";
-import { demoModel } from "../support/repository.ts";
+import { demoModel, repository } from "../support/repository.ts";
 import { seconds } from "./figures.ts";
 
 /** Seconds from starting the embedded engine with the demo model, without an agent, until it is ready. */
@@ -31,7 +32,8 @@ export async function engineByHand(): Promise<number> {
     launch,
     ports,
     workDirectory: `${folder.path}/work`,
-    env: { PATH: process.env["PATH"] ?? "" },
+    // As the agent's engines get it.
+    env: { PATH: process.env["PATH"] ?? "", NODE_COMPILE_CACHE: join(repository, "node_modules/.cache/node") },
     readyTimeoutMs: 60_000,
     signal: new AbortController().signal,
     log: createLog("bench", "silent"),
