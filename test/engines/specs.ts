@@ -146,7 +146,7 @@ export function placeOf(kind: EngineKind, changes: Partial<EnginePlace> = {}): E
     ports: { api: 41001, admin: 41002, metrics: 41003 },
     adapters: {},
     gpus: [0],
-    workDirectory: "/work/engine-1",
+    workDirectory: "/srv/engine-1",
     compileCacheDirectory: "/cache/compiled",
     group: null,
     logLevel: "info",
