@@ -60,6 +60,8 @@ export const gatewayConfig = z.strictObject({
       header: z.enum(["x-forwarded-for", "forwarded"]).default("x-forwarded-for"),
     })
     .optional(),
+  /** TCP load balancers in front that speak the PROXY protocol (1 or 2). Connections of others are closed. */
+  proxyProtocol: z.strictObject({ trusted: z.array(z.string()).min(1) }).optional(),
   stores: z
     .strictObject({
       /** Folder of the embedded stores. PENSTOCK_REDIS_URL and PENSTOCK_POSTGRES_URL take their places. */

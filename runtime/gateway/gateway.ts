@@ -79,7 +79,7 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
     version: version(),
     log,
   });
-  const listening = await serve(app, options.listen, tlsOf(options, log));
+  const listening = await serve(app, options.listen, listenerOf(options, log));
   stack.defer(() => listening.close(options.drainTimeoutMs));
   await agents.start();
   const { registry } = parts;
@@ -154,8 +154,12 @@ function exposeStore(registry: Registry, hot: HotStore): void {
   );
 }
 
-function tlsOf({ tls }: GatewayOptions, log: Logger): ServeOptions {
-  return tls === undefined ? {} : { tls: { files: tls, log } };
+function listenerOf({ tls, proxyProtocol }: GatewayOptions, log: Logger): ServeOptions {
+  const balancers = new AddressList(proxyProtocol?.trusted ?? []);
+  return {
+    ...(tls === undefined ? {} : { tls: { files: tls, log } }),
+    ...(proxyProtocol === undefined ? {} : { proxyProtocol: { trusts: (address) => balancers.has(address) } }),
+  };
 }
 
 function hotStoreOf({ stores }: GatewayOptions, log: Logger): HotStoreOptions {

@@ -61,6 +61,8 @@ export interface GatewayOptions {
   readonly allowedAddresses?: readonly string[] | undefined;
   /** Proxies of ours in front, and the header in which they tell the client's address. */
   readonly proxies?: { readonly trusted: readonly string[]; readonly header: ProxyTrust["header"] } | undefined;
+  /** TCP load balancers of ours in front that speak the PROXY protocol; connections of others are closed. */
+  readonly proxyProtocol?: { readonly trusted: readonly string[] } | undefined;
   /** Where state is kept. Absent: in this process, and lost with it. */
   readonly stores?: StoreOptions | undefined;
   /** Requests of a model that run at once on each of its replicas; absent for no bound. */

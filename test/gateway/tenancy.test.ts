@@ -5,6 +5,7 @@ import { tenant } from "../../runtime/contracts/tenant.ts";
 import { readUsageFile } from "../../runtime/gateway/metering/usage-file.ts";
 import type { GatewayOptions } from "../../runtime/gateway/options.ts";
 import { temporaryFolder } from "../support/folders.ts";
+import { rawConnection, statusesIn } from "../lib/raw-http.ts";
 import { answers, apiKey, chat, gatewayUnderTest, type GatewayUnderTest } from "./support.ts";
 
 // A real gateway with its stores on disk, one fake agent behind it, and clients over real sockets.
@@ -159,4 +160,20 @@ test("no header of a client decides who it is", async () => {
     },
   };
   expect((await under.post("/v1/chat/completions", chat, forged)).status).toBe(404);
+});
+
+test("behind a TCP load balancer the client is whom its PROXY header tells, and others are cut off", async () => {
+  const options = { allowedAddresses: ["192.0.2.7"], proxyProtocol: { trusted: ["127.0.0.1"] } };
+  await using under = await gatewayUnderTest({}, options);
+  const port = Number(new URL(under.gateway.url).port);
+  const answerTo = async (header: string): Promise<string> => {
+    using client = await rawConnection(port);
+    client.send(
+      `${header}GET /v1/models HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${apiKey}\r\nConnection: close\r\n\r\n`,
+    );
+    return (await client.closed).received;
+  };
+  expect(statusesIn(await answerTo("PROXY TCP4 192.0.2.7 10.0.0.1 4711 443\r\n"))).toEqual([200]);
+  expect(statusesIn(await answerTo("PROXY TCP4 192.0.2.8 10.0.0.1 4711 443\r\n"))).toEqual([403]);
+  expect(await answerTo("")).toBe("");
 });
