@@ -28,7 +28,7 @@ export interface RelayRequest {
   readonly body: Buffer | Readable | null;
   /** How long the upstream may take until its status line: a whole answer, when it does not stream. */
   readonly firstByteTimeoutMs: number;
-  /** How long the upstream may be silent inside a body. */
+  /** How long the upstream may be silent inside a body, and the client may leave what came of it unread. */
   readonly betweenBytesTimeoutMs: number;
   readonly tap?: RelayTap;
   /** What follows `event: error` when a stream breaks. OpenAI's body, unless the client knows another shape. */
@@ -136,6 +136,8 @@ class RelayHandler implements Dispatcher.DispatchHandler {
   #streaming = false;
   /** The body of a 502 or 503, kept back for the caller; undefined while the body is relayed. */
   #refusal: Buffer[] | undefined;
+  /** Runs while the client has not read what was written. */
+  #unread: NodeJS.Timeout | undefined;
 
   readonly #onClientClosed = (): void => {
     if (!this.#outgoing.writableFinished) this.#controller?.abort(new ClientLeft());
@@ -181,10 +183,17 @@ class RelayHandler implements Dispatcher.DispatchHandler {
     }
     const { tap } = this.#request;
     const passed = tap === undefined ? chunk : tap.write(chunk);
-    if (passed !== null && !this.#outgoing.write(passed)) {
-      controller.pause();
-      this.#outgoing.once("drain", () => controller.resume());
-    }
+    if (passed !== null && !this.#outgoing.write(passed)) this.#waitForReader(controller);
+  }
+
+  /** The upstream waits with us, its place in a batch taken, so a client that reads nothing is cut off. */
+  #waitForReader(controller: Dispatcher.DispatchController): void {
+    controller.pause();
+    this.#unread = setTimeout(() => this.#outgoing.destroy(), this.#request.betweenBytesTimeoutMs);
+    this.#outgoing.once("drain", () => {
+      clearTimeout(this.#unread);
+      controller.resume();
+    });
   }
 
   onResponseEnd(): void {
@@ -221,6 +230,7 @@ class RelayHandler implements Dispatcher.DispatchHandler {
   }
 
   #release(): void {
+    clearTimeout(this.#unread);
     this.#outgoing.off("close", this.#onClientClosed);
   }
 }

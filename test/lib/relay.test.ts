@@ -1,10 +1,12 @@
 import { createServer, type RequestListener } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { anthropicErrorBody } from "../../runtime/contracts/anthropic.ts";
 import { PenstockError } from "../../runtime/contracts/errors.ts";
 import { Relay, type RelayRequest, type RelayResult, type RelayTap } from "../../runtime/lib/relay.ts";
+import { rawConnection } from "./raw-http.ts";
 
 /** A server on loopback that is gone at the end of its block. */
 async function listen(onRequest: RequestListener): Promise<AsyncDisposable & { readonly url: string }> {
@@ -20,31 +22,39 @@ async function listen(onRequest: RequestListener): Promise<AsyncDisposable & { r
   };
 }
 
-/** Relays one request to `upstream` with `extra`; answers what the client got and how the relay ended. */
-async function through(
-  upstream: RequestListener,
-  extra: Partial<RelayRequest> = {},
-): Promise<{ response: Response; text: string; result: RelayResult | PenstockError }> {
+type Outcome = RelayResult | PenstockError;
+
+/** A server that relays each request to `upstream` with `extra`, and how the first of them ended. */
+async function relaying(upstream: RequestListener, extra: Partial<RelayRequest>) {
+  await using stack = new AsyncDisposableStack();
   const relay = new Relay({ keepAlive: true });
-  await using engine = await listen(upstream);
-  const { promise, resolve } = Promise.withResolvers<RelayResult | PenstockError>();
-  await using front = await listen((_, outgoing) => {
-    const timeouts = { firstByteTimeoutMs: 5_000, betweenBytesTimeoutMs: 5_000 };
-    relay
-      .relay(
-        { origin: engine.url, path: "/", method: "POST", headers: {}, body: null, ...timeouts, ...extra },
-        outgoing,
-      )
-      .then(resolve, (error: PenstockError) => {
-        outgoing.writeHead(error.kind.status).end(error.code);
-        resolve(error);
-      });
-  });
-  const response = await fetch(front.url);
+  stack.defer(() => relay.close());
+  const engine = stack.use(await listen(upstream));
+  const { promise: result, resolve } = Promise.withResolvers<Outcome>();
+  const front = stack.use(
+    await listen((_, outgoing) => {
+      const timeouts = { firstByteTimeoutMs: 5_000, betweenBytesTimeoutMs: 5_000 };
+      relay
+        .relay(
+          { origin: engine.url, path: "/", method: "POST", headers: {}, body: null, ...timeouts, ...extra },
+          outgoing,
+        )
+        .then(resolve, (error: PenstockError) => {
+          outgoing.writeHead(error.kind.status).end(error.code);
+          resolve(error);
+        });
+    }),
+  );
+  const parts = stack.move();
+  return { url: front.url, result, [Symbol.asyncDispose]: () => parts.disposeAsync() };
+}
+
+/** Relays one request; answers what the client got and how the relay ended. */
+async function through(upstream: RequestListener, extra: Partial<RelayRequest> = {}) {
+  await using server = await relaying(upstream, extra);
+  const response = await fetch(server.url);
   const text = await response.text();
-  const result = await promise;
-  await relay.close();
-  return { response, text, result };
+  return { response, text, result: await server.result };
 }
 
 /** Notes what it sees, and puts brackets around it. */
@@ -136,4 +146,39 @@ test("a slow upstream holds back who writes to it", async () => {
   release();
   expect((await answered).text).toBe("ok");
   expect(read).toBe(1_000 * size);
+});
+
+test("a client that reads nothing is cut off, and with it the engine's request", async () => {
+  const { promise: stopped, resolve: stop } = Promise.withResolvers<void>();
+  await using server = await relaying(
+    (incoming, outgoing) => {
+      incoming.socket.once("close", () => stop());
+      outgoing.writeHead(200, { "content-type": "text/event-stream" });
+      const fill = (): void => {
+        while (outgoing.write(Buffer.alloc(65_536)));
+        outgoing.once("drain", fill);
+      };
+      fill();
+    },
+    { betweenBytesTimeoutMs: 300 },
+  );
+  using client = await rawConnection(Number(new URL(server.url).port));
+  client.socket.pause();
+  client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  expect(await server.result).toMatchObject({ outcome: "client_left", status: 200 });
+  await stopped;
+});
+
+test("a client that reads slowly, but reads, gets everything", async () => {
+  const size = 8 * 2 ** 20;
+  const extra = { betweenBytesTimeoutMs: 2_000 };
+  await using server = await relaying((_, outgoing) => void outgoing.end(Buffer.alloc(size)), extra);
+  const { body } = await fetch(server.url);
+  let read = 0;
+  for await (const chunk of body ?? []) {
+    read += (chunk as Uint8Array).length;
+    await delay(5);
+  }
+  expect(read).toBe(size);
+  expect(await server.result).toMatchObject({ outcome: "complete", bytes: size });
 });
