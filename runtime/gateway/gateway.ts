@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { IncomingMessage } from "node:http";
 import type { Hono } from "hono";
-import { tenant, type Principal } from "../contracts/tenant.ts";
+import { tenant, type Principal, type Tenant } from "../contracts/tenant.ts";
 import type { Registry } from "prom-client";
 import type { Logger } from "../lib/log.ts";
 import { liveGauge } from "../lib/metrics.ts";
@@ -28,7 +28,7 @@ import type { PriceTable } from "./metering/prices.ts";
 import type { UsageSink } from "./metering/record.ts";
 import { UsageFile } from "./metering/usage-file.ts";
 import { UsageWriter } from "./metering/writer.ts";
-import type { GatewayOptions } from "./options.ts";
+import type { GatewayOptions, Reloadable } from "./options.ts";
 import { Catalog } from "./registry/catalog.ts";
 import { ModelRegistry } from "./registry/registry.ts";
 import { defaultPolicy } from "./routing/index.ts";
@@ -44,8 +44,11 @@ import type { RecordStore } from "./stores/record.ts";
 export interface Gateway {
   readonly url: string;
   readonly registry: ModelRegistry;
-  /** Takes other models and aliases without a failed request. Throws why a new version could not be loaded. */
-  reload(changed: Pick<GatewayOptions, "models" | "aliases">): Promise<void>;
+  /**
+   * Takes another config without a failed request. Throws why a new version of a model could not be loaded; then all is
+   * as it was.
+   */
+  reload(changed: Reloadable): Promise<void>;
   /** Takes nothing new, lets open requests end until the drain time-out, then cuts the rest. */
   stop(): Promise<void>;
 }
@@ -69,7 +72,7 @@ const usageFileBounds = { maxBytes: 100 * 2 ** 20, maxFiles: 10 };
 export async function startGateway(options: GatewayOptions, log: Logger): Promise<Gateway> {
   await using stack = new AsyncDisposableStack();
   let draining = false;
-  const { agents, ...parts } = await buildParts(options, { stack, log });
+  const { agents, reload, ...parts } = await buildParts(options, { stack, log });
   const app = gatewayApp({
     ...parts,
     agentToken: options.agentToken,
@@ -88,7 +91,7 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
   return {
     url: listening.url,
     registry,
-    reload: ({ models, aliases = {} }) => registry.reload(models, aliases),
+    reload,
     async stop() {
       draining = true;
       await running.disposeAsync();
@@ -109,9 +112,12 @@ async function buildParts(options: GatewayOptions, { stack, log }: { stack: Asyn
   const relay = new Relay({ keepAlive: true });
   stack.defer(() => relay.close());
   const meter = new Meter(registry, holds);
-  const prices = new Map(Object.entries(options.prices ?? {}));
+  let priceTable = pricesOf(options);
+  const prices = (): PriceTable => priceTable;
   const records = stack.use(await recordsOf(options, log));
   const metering = meteringOf(options, { meter, prices, records, log, stack });
+  const { takeTenants, ...people } = peopleOf(options, { records, log });
+  const routing = new Routing(registry, options.routing ?? defaultPolicy);
   const times = new ModelTimes();
   observeModels(agents, { catalog, times });
   exposeModelTimes(meter.registry, times);
@@ -120,7 +126,7 @@ async function buildParts(options: GatewayOptions, { stack, log }: { stack: Asyn
   // More replicas are more places; those who wait for one are told.
   agents.onChange(() => catalog.all.forEach(({ name }) => admission.queue.refill(name)));
   return {
-    ...peopleOf(options, { records, log }),
+    ...people,
     agents,
     registry,
     holds,
@@ -128,10 +134,21 @@ async function buildParts(options: GatewayOptions, { stack, log }: { stack: Asyn
     meter,
     metering,
     admission,
-    routing: new Routing(registry, options.routing ?? defaultPolicy),
-    prices: () => prices,
+    routing,
+    prices,
     store: hot,
+    reload: async (changed: Reloadable): Promise<void> => {
+      // Models first: they alone can be refused.
+      await registry.reload(changed.models, changed.aliases ?? {});
+      await takeTenants(changed.tenants ?? []);
+      priceTable = pricesOf(changed);
+      routing.policy = changed.routing ?? defaultPolicy;
+    },
   };
+}
+
+function pricesOf({ prices = {} }: Reloadable): PriceTable {
+  return new Map(Object.entries(prices));
 }
 
 function exposeStore(registry: Registry, hot: HotStore): void {
@@ -193,14 +210,15 @@ interface People {
   readonly identify: (incoming: IncomingMessage) => Promise<Principal>;
   /** The admin API; null without a record store. */
   readonly admin: Hono<AdminEnv> | null;
+  /** Writes tenants of a changed config down; their limits hold from the next request on. */
+  readonly takeTenants: (tenants: readonly Tenant[]) => Promise<void>;
 }
 
 function peopleOf(options: GatewayOptions, { records, log }: { records: RecordStore | null; log: Logger }): People {
   const { apiKey, allowedAddresses, proxies, issuers = [] } = options;
   const keys = records === null ? null : new ApiKeys(records, log);
   const tokens = records === null || issuers.length === 0 ? null : new Tokens({ issuers, records, log });
-  const owner = options.tenants?.find(({ id }) => id === "default") ?? tenant.parse({ id: "default" });
-  const staticKey = apiKey === null ? null : new StaticKey(apiKey, owner);
+  const staticKey = apiKey === null ? null : new StaticKey(apiKey, ownerOf(options.tenants));
   const identity = new Identity({
     // The configured key first: it may look like one of another kind.
     authenticators: [staticKey, keys, tokens].filter((each) => each !== null),
@@ -212,25 +230,40 @@ function peopleOf(options: GatewayOptions, { records, log }: { records: RecordSt
   };
   const identify = ({ headers, socket }: IncomingMessage): Promise<Principal> =>
     identity.authenticate(headers, clientAddress(peerAddress(socket), headers, trust));
-  if (records === null) return { identify, admin: null };
   const onChange = (): void => {
     keys?.invalidate();
     tokens?.invalidate();
   };
-  return { identify, admin: adminApp({ keys: new KeyService(records), principalOf: identify, onChange, log }) };
+  const takeTenants = async (tenants: readonly Tenant[]): Promise<void> => {
+    await putTenants(records, tenants);
+    if (staticKey !== null) staticKey.tenant = ownerOf(tenants);
+    onChange();
+  };
+  if (records === null) return { identify, admin: null, takeTenants };
+  const admin = adminApp({ keys: new KeyService(records), principalOf: identify, onChange, log });
+  return { identify, admin, takeTenants };
+}
+
+/** The tenant of the configuration's own key. */
+function ownerOf(tenants: readonly Tenant[] = []): Tenant {
+  return tenants.find(({ id }) => id === "default") ?? tenant.parse({ id: "default" });
+}
+
+async function putTenants(records: RecordStore | null, tenants: readonly Tenant[]): Promise<void> {
+  for (const each of tenants) await records?.putTenant(each);
 }
 
 /** The record store, with the tenants of the configuration in it. */
 async function recordsOf({ stores, tenants = [] }: GatewayOptions, log: Logger): Promise<RecordStore | null> {
   if (stores === undefined) return null;
   const records = await openRecordStore(stores.record, (error) => log.warn({ err: error }, "record store failed"));
-  for (const each of tenants) await records.putTenant(each);
+  await putTenants(records, tenants);
   return records;
 }
 
 interface MeteringParts {
   readonly meter: Meter;
-  readonly prices: PriceTable;
+  readonly prices: () => PriceTable;
   readonly records: RecordStore | null;
   readonly log: Logger;
   readonly stack: AsyncDisposableStack;
@@ -247,7 +280,7 @@ function meteringOf(options: GatewayOptions, { meter, prices, records, log, stac
   }
   const outlets = sinks.map((sink) => new UsageWriter(sink, log));
   for (const outlet of outlets) stack.defer(() => outlet.close());
-  return new Metering({ prices: () => prices, counters: new UsageCounters(meter.registry), outlets });
+  return new Metering({ prices, counters: new UsageCounters(meter.registry), outlets });
 }
 
 function version(): string {

@@ -6,7 +6,7 @@ import { envNames } from "../contracts/names.ts";
 import { createLog } from "../lib/log.ts";
 import { readGatewayConfig, type GatewayConfig } from "./config.ts";
 import { startGateway } from "./gateway.ts";
-import type { GatewayOptions } from "./options.ts";
+import type { GatewayOptions, Reloadable } from "./options.ts";
 
 const help = `The OpenAI endpoint in front of a fleet of agents.
 
@@ -46,9 +46,12 @@ async function optionsOf(config: GatewayConfig): Promise<GatewayOptions> {
 }
 
 /** What a reload may change. */
-function servedBy({ models, aliases }: GatewayConfig): Pick<GatewayOptions, "models" | "aliases"> {
+function servedBy({ models, aliases, tenants, prices, routing }: GatewayConfig): Reloadable {
   return {
     aliases,
+    tenants,
+    prices,
+    routing,
     models: models.map(({ fleet, engine, warm, idle, pinned, ...spec }) => ({
       spec,
       fleet,

@@ -92,3 +92,6 @@ export interface GatewayOptions {
   /** How long a stop waits for open requests. */
   readonly drainTimeoutMs: number;
 }
+
+/** What a gateway takes while it runs. What is absent goes back to its default; tenants that are no more named stay. */
+export type Reloadable = Pick<GatewayOptions, "models" | "aliases" | "tenants" | "prices" | "routing">;

@@ -1,10 +1,23 @@
 import { createLog } from "../../runtime/lib/log.ts";
 import { startGateway, type Gateway } from "../../runtime/gateway/gateway.ts";
-import type { GatewayOptions } from "../../runtime/gateway/options.ts";
+import type { GatewayOptions, ServedModel } from "../../runtime/gateway/options.ts";
 import { engineSpec } from "../../runtime/contracts/engine.ts";
 import { startFakeAgent, type FakeAgent, type FakeAgentBehaviour } from "../fakes/agent.ts";
 
 export const apiKey = "gateway-test-key";
+
+/** The one model of a gateway under test. */
+export const servedModel: ServedModel = {
+  spec: {
+    id: "m",
+    source: "file:///m.gguf",
+    format: "gguf",
+    adapters: [{ name: "pirate", source: "file:///pirate.gguf" }],
+  },
+  engine: engineSpec.parse({ kind: "embedded" }),
+  fleet: "test",
+  warm: false,
+};
 
 /** A gateway over real sockets with one fake agent behind it. */
 export interface GatewayUnderTest extends AsyncDisposable {
@@ -26,19 +39,7 @@ export async function gatewayUnderTest(
       apiKey,
       fleets: [{ name: "test", agents: { kind: "static", urls: [agent.url] } }],
       agentToken: agent.token,
-      models: [
-        {
-          spec: {
-            id: "m",
-            source: "file:///m.gguf",
-            format: "gguf",
-            adapters: [{ name: "pirate", source: "file:///pirate.gguf" }],
-          },
-          engine: engineSpec.parse({ kind: "embedded" }),
-          fleet: "test",
-          warm: false,
-        },
-      ],
+      models: [servedModel],
       hold: { maxRequests: 1_000, maxBytes: 64 * 1024 * 1024, maxSeconds: 30 },
       maxBodyBytes: 1024 * 1024,
       firstByteTimeoutMs: 10_000,

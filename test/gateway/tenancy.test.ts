@@ -6,7 +6,7 @@ import { readUsageFile } from "../../runtime/gateway/metering/usage-file.ts";
 import type { GatewayOptions } from "../../runtime/gateway/options.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { rawConnection, statusesIn } from "../lib/raw-http.ts";
-import { answers, apiKey, chat, gatewayUnderTest, type GatewayUnderTest } from "./support.ts";
+import { answers, apiKey, chat, gatewayUnderTest, servedModel, type GatewayUnderTest } from "./support.ts";
 
 // A real gateway with its stores on disk, one fake agent behind it, and clients over real sockets.
 
@@ -108,6 +108,26 @@ test("a budget is not overspent, however many ask at once", async () => {
   expect(served).toBeGreaterThan(0);
   expect(served * 0.000072).toBeLessThanOrEqual(0.001);
   expect(statuses).toContain(429);
+});
+
+test("a reload changes limits, prices and the routing policy of a gateway that runs", async () => {
+  const under = await gateway([{ id: "acme", limits: { requestsPerMinute: 1 } }]);
+  const key = await keyOf(under, "acme");
+  const ask = () => under.post("/v1/chat/completions", chat, as(key));
+  const askAsOwner = async () => (await under.post("/v1/chat/completions", chat)).status;
+  expect([(await ask()).status, (await ask()).status, await askAsOwner()]).toEqual([200, 429, 200]);
+  const limited = { id: "default", models: ["another"] };
+  const tenants = [{ id: "acme", limits: { requestsPerMinute: 100 } }, limited].map((each) => tenant.parse(each));
+  const prices = { m: { perMillionCompletionTokens: 100_000 } };
+  await under.gateway.reload({ models: [servedModel], tenants, prices, routing: "round_robin" });
+  const again = await ask();
+  expect(again.status).toBe(200);
+  await again.text();
+  expect(await askAsOwner()).toBe(404);
+  expect(await (await under.get("/stats")).json()).toMatchObject({ policy: "round_robin" });
+  await expect
+    .poll(async () => (await under.get("/metrics")).text())
+    .toMatch(/penstock_gateway_cost_usd_total\{[^}]*tenant="acme"[^}]*\} 3\.0/);
 });
 
 test("usage is in the ledger and in Prometheus, once, by tenant and model", async () => {
