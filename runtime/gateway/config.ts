@@ -83,6 +83,8 @@ export const gatewayConfig = z.strictObject({
       }),
     )
     .default({}),
+  /** Models whose answers are given again when the same tenant sends the same request that samples nothing. */
+  responseCache: z.strictObject({ models: z.array(modelId).min(1), seconds: seconds.default(3_600) }).optional(),
   /** Usage as JSON lines. */
   usageFile: z.string().min(1).optional(),
   /** Hosts that images and files of a request may be fetched from by the engine. */
@@ -120,7 +122,7 @@ export async function readGatewayConfig(path: string): Promise<GatewayConfig> {
 }
 
 /** What one field says of another. */
-function crossProblems({ fleets, models, aliases }: GatewayConfig): string[] {
+function crossProblems({ fleets, models, aliases, responseCache }: GatewayConfig): string[] {
   const fleetNames = new Set(fleets.map((fleet) => fleet.name));
   const ids = new Set(models.map(({ id }) => id));
   return [
@@ -128,6 +130,9 @@ function crossProblems({ fleets, models, aliases }: GatewayConfig): string[] {
     ...repeated(models.map(({ id }) => id)).map((at) => `models[${at}].id: is there twice`),
     ...models.flatMap(({ fleet }, at) =>
       fleetNames.has(fleet) ? [] : [`models[${at}].fleet: no fleet named \`${fleet}\`; there are ${list(fleetNames)}`],
+    ),
+    ...(responseCache?.models ?? []).flatMap((model, at) =>
+      ids.has(model) ? [] : [`responseCache.models[${at}]: no model named \`${model}\`; there are ${list(ids)}`],
     ),
     ...Object.entries(aliases).flatMap(([alias, choices]) => [
       ...(ids.has(alias) ? [`aliases.${alias}: a model has this name`] : []),

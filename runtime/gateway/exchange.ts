@@ -4,6 +4,7 @@ import type { EndpointPath } from "./api/endpoints.ts";
 import type { Account } from "./metering/metering.ts";
 import type { Deployment } from "./registry/catalog.ts";
 import type { ReadRequest } from "./stages/read.ts";
+import type { Recorder } from "./stages/response-cache.ts";
 
 /** One request on its way through the stages. */
 export interface Exchange {
@@ -20,6 +21,8 @@ export interface Exchange {
   readonly adapter: string | undefined;
   /** What the request cost, as the relay sees it. */
   readonly account: Account;
+  /** Keeps the answer for the response cache; null where it is not kept. */
+  readonly recorder: Recorder | null;
   /** Aborted when the client leaves. */
   readonly signal: AbortSignal;
 }

@@ -35,6 +35,7 @@ import { defaultPolicy } from "./routing/index.ts";
 import { Holds } from "./stages/hold.ts";
 import { Meter } from "./stages/meter.ts";
 import { observeModels } from "./stages/observe.ts";
+import { ResponseCache } from "./stages/response-cache.ts";
 import { Routing } from "./stages/route.ts";
 import type { HotStore, Meters } from "./stores/hot.ts";
 import { openHotStore, openRecordStore, type HotStoreOptions } from "./stores/index.ts";
@@ -117,6 +118,7 @@ async function buildParts(options: GatewayOptions, { stack, log }: { stack: Asyn
   const records = stack.use(await recordsOf(options, log));
   const metering = meteringOf(options, { meter, prices, records, log, stack });
   const { takeTenants, ...people } = peopleOf(options, { records, log });
+  const { responseCache } = options;
   const routing = new Routing(registry, options.routing ?? defaultPolicy);
   const times = new ModelTimes();
   observeModels(agents, { catalog, times });
@@ -135,6 +137,10 @@ async function buildParts(options: GatewayOptions, { stack, log }: { stack: Asyn
     metering,
     admission,
     routing,
+    responses:
+      responseCache === undefined
+        ? null
+        : new ResponseCache(responseCache, { values: hot, registry: meter.registry, log }),
     prices,
     store: hot,
     reload: async (changed: Reloadable): Promise<void> => {

@@ -14,6 +14,7 @@ import type { ModelSpec } from "../contracts/model.ts";
 import type { ListenAddress } from "../lib/serve.ts";
 import type { Aliases } from "./registry/catalog.ts";
 import type { FleetOptions } from "./fleet/agents.ts";
+import type { ResponseCacheOptions } from "./stages/response-cache.ts";
 
 /** A model that the gateway serves, and the engine that runs it. */
 export interface ServedModel {
@@ -73,6 +74,8 @@ export interface GatewayOptions {
   readonly routing?: PolicyName | undefined;
   /** By model, or by `model:adapter`. */
   readonly prices?: Readonly<Record<string, ModelPrice>> | undefined;
+  /** Answers that are given again; absent for none. */
+  readonly responseCache?: ResponseCacheOptions | undefined;
   /** Usage as JSON lines. */
   readonly usageFile?: string | undefined;
   /** Hosts that images and files of a request may be fetched from by the engine. */

@@ -7,6 +7,7 @@ import { requestIdHeader } from "../../contracts/names.ts";
 import type { Principal } from "../../contracts/tenant.ts";
 import type { Logger } from "../../lib/log.ts";
 import type { NodeEnv } from "../../lib/serve.ts";
+import type { RelayResult } from "../../lib/relay.ts";
 import { writeSseError } from "../../lib/sse.ts";
 import type { Admission, Admitted } from "../admission/admission.ts";
 import type { Estimate } from "../admission/charges.ts";
@@ -20,6 +21,7 @@ import type { RequestClass } from "../metering/record.ts";
 import type { Resolved } from "../registry/catalog.ts";
 import { forward, type ForwardOptions } from "../stages/forward.ts";
 import type { Meter } from "../stages/meter.ts";
+import { Recorder, type ResponseCache } from "../stages/response-cache.ts";
 import { readRequest, type ReadBounds, type ReadRequest } from "../stages/read.ts";
 
 /** What a request for an engine needs on its way. */
@@ -29,6 +31,8 @@ export interface GenerateOptions extends ForwardOptions {
   readonly admission: Admission;
   readonly metering: Metering;
   readonly meter: Meter;
+  /** Null: every answer comes from an engine. */
+  readonly responses: ResponseCache | null;
   readonly prices: () => PriceTable;
   readonly bounds: ReadBounds;
   /** Whether the gateway is stopping: it finishes what it has and takes nothing new. */
@@ -101,9 +105,9 @@ async function answer({ env }: Context<NodeEnv>, call: Call, options: GenerateOp
   using admitted = await options.admission.admit(principal, estimateOf(call, options.prices()), signal);
   setHeaders(env.outgoing, admitted.headers);
   const { model, adapter } = resolved;
-  const exchange: Exchange = { ...env, ...call, request, model, adapter, account, signal };
+  const exchange: Exchange = { ...env, ...call, request, model, adapter, account, signal, recorder: null };
   try {
-    const result = await forward(exchange, options);
+    const result = await cachedOr(exchange, options);
     await settle({ account, admitted }, { outcome: result.outcome, status: result.status });
     return result.outcome === "complete" ? String(result.status) : result.outcome;
   } catch (thrown) {
@@ -112,6 +116,19 @@ async function answer({ env }: Context<NodeEnv>, call: Call, options: GenerateOp
     await settle({ account, admitted }, { outcome: isLeft ? "client_left" : "refused", status: error.kind.status });
     throw error;
   }
+}
+
+/** Replays an answer that was kept, or has an engine answer and keeps that. */
+async function cachedOr(exchange: Exchange, options: GenerateOptions): Promise<RelayResult> {
+  const { responses } = options;
+  const key = responses?.keyOf(exchange) ?? null;
+  if (responses === null || key === null) return forward(exchange, options);
+  const replayed = await responses.replay(key, exchange);
+  if (replayed !== null) return replayed;
+  const recorder = new Recorder();
+  const result = await forward({ ...exchange, recorder }, options);
+  if (result.outcome === "complete") responses.keep(key, recorder);
+  return result;
 }
 
 /** What was used is charged, once; what was reserved beyond it is given back. */

@@ -118,7 +118,7 @@ function relayTo(
       method: "POST",
       headers: headersFor(exchange, body, options.agentToken),
       body,
-      tap,
+      tap: exchange.recorder?.around(tap) ?? tap,
       errorBody: (error) => errorBodyOf(exchange.path, error),
       firstByteTimeoutMs: options.timeouts.firstByteTimeoutMs,
       betweenBytesTimeoutMs: options.timeouts.betweenBytesTimeoutMs,

@@ -24,6 +24,8 @@ export interface ReadRequest {
   readonly maxTokens: number | undefined;
   /** Names the conversation for policies that keep one together; null when the client says nothing. */
   readonly sessionKey: string | null;
+  /** Whether the same body gets the same answer: nothing is sampled, and nothing outside of the body counts. */
+  readonly isDeterministic: boolean;
   /** Hashes of the prompt's blocks; computed when asked for. `seed` keeps apart what shares no cache. */
   prefix(seed: string): Uint32Array;
 }
@@ -65,6 +67,7 @@ export async function readRequest(
     promptTokens: endpointOf(path).usage === "never" ? 0 : promptTokensOf(body, fields),
     maxTokens: maxTokensOf(path, fields),
     sessionKey: text(fields["prompt_cache_key"]) ?? text(fields["user"]) ?? text(incoming.headers[sessionHeader]),
+    isDeterministic: isDeterministic(path, fields),
     prefix: (seed) => prefixHashes(promptOf(body), hashName(seed)),
   };
 }
@@ -81,6 +84,7 @@ async function readForm(path: EndpointPath, incoming: IncomingMessage, bounds: R
     promptTokens: 0,
     maxTokens: 0,
     sessionKey: null,
+    isDeterministic: false,
     prefix: () => new Uint32Array(0),
   };
 }
@@ -121,6 +125,13 @@ function maxTokensOf(path: EndpointPath, fields: Readonly<Record<string, unknown
   const most = told.find((value) => typeof value === "number");
   const answers = typeof fields["n"] === "number" ? fields["n"] : 1;
   return typeof most === "number" ? most * answers : undefined;
+}
+
+function isDeterministic(path: EndpointPath, fields: Readonly<Record<string, unknown>>): boolean {
+  const { task } = endpointOf(path);
+  // Responses may go on from an earlier one, which the engine keeps.
+  if (task === "generate") return path !== "/v1/responses" && fields["temperature"] === 0;
+  return task === "embed" || task === "rerank" || task === "tokenize";
 }
 
 function text(value: unknown): string | null {

@@ -28,7 +28,8 @@ describe.skipIf(reason !== undefined)(`two gateways${reason === undefined ? "" :
     [folder, store, records, agent] = await Promise.all([temporaryFolder(), redis(), postgres(), startFakeAgent()]);
     agent.behaviour = {
       onLoad: () => delay(300),
-      onInfer: (_, outgoing) => void outgoing.end(JSON.stringify(answer)),
+      onInfer: (_, outgoing) =>
+        void outgoing.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(answer)),
     };
     database = await records.newDatabase();
     for (let each = 0; each < 2; each += 1) gateways.push(await start());
@@ -44,7 +45,8 @@ describe.skipIf(reason !== undefined)(`two gateways${reason === undefined ? "" :
       port: 0,
       fleets: [{ name: "f", agents: { kind: "static", urls: [agent.url] } }],
       models: [{ id: "m", source: "file:///m.gguf", fleet: "f", engine: { kind: "embedded" } }],
-      tenants: [{ id: "acme", limits: { requestsPerMinute: 30 } }],
+      responseCache: { models: ["m"], seconds: 60 },
+      tenants: [{ id: "acme", limits: { requestsPerMinute: 30 } }, { id: "other" }],
       stores: { directory: join(folder.path, "stores") },
     };
     const path = join(folder.path, "gateway.yaml");
@@ -80,6 +82,20 @@ describe.skipIf(reason !== undefined)(`two gateways${reason === undefined ? "" :
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200, 429]));
     await Promise.all(served.map((each) => each.text()));
     expect(agent.loads).toBe(1);
+  });
+
+  test("share answers: what one was told, the other tells again, and to no other tenant", async () => {
+    const created = await post(0, "/admin/keys", { body: { tenant: "other", name: "one" } });
+    const { key } = z.object({ key: z.string() }).parse(await created.json());
+    const body = { model: "m", temperature: 0, messages: [{ role: "user", content: "Is it kept?" }] };
+    const hitOf = async (gateway: number, who: string): Promise<string | null> => {
+      const response = await post(gateway, "/v1/chat/completions", { body, key: who });
+      expect(await response.json()).toEqual(answer);
+      return response.headers.get("x-penstock-cache");
+    };
+    expect(await hitOf(0, adminKey)).toBeNull();
+    await expect.poll(() => hitOf(1, adminKey)).toBe("hit");
+    expect(await hitOf(1, key)).toBeNull();
   });
 
   test("SIGTERM lets open requests end, and writes the ledger", async () => {
