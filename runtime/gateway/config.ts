@@ -10,11 +10,13 @@ import { tenant } from "../contracts/tenant.ts";
 import { problemLines } from "../contracts/validate.ts";
 import { logLevels } from "../lib/log.ts";
 import { directoryOptions } from "./fleet/directory.ts";
+import { AddressList } from "./identity/addresses.ts";
 import { issuer } from "./identity/issuer.ts";
 import { defaultPolicy, policyNames } from "./routing/index.ts";
 
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "must be 1 to 63 of a-z, 0-9 and `-`");
 const seconds = z.number().positive().max(86_400);
+const addressRange = z.string().refine(AddressList.isRange, "is no IP address or range such as 10.0.0.0/8");
 const usd = z.number().min(0);
 
 /** A gateway's config file. Only fleets and models must be there; an unknown field is an error. */
@@ -48,20 +50,20 @@ export const gatewayConfig = z.strictObject({
   aliases: z
     .record(modelId, z.array(z.strictObject({ model: modelId, weight: z.number().positive() })).min(1))
     .default({}),
-  tenants: z.array(tenant).default([]),
+  tenants: z.array(tenant.extend({ allowedAddresses: z.array(addressRange).max(100).default([]) })).default([]),
   /** Who may issue tokens (OpenID Connect). */
   issuers: z.array(issuer).default([]),
   /** Addresses that may use this gateway at all. */
-  allowedAddresses: z.array(z.string()).optional(),
+  allowedAddresses: z.array(addressRange).optional(),
   /** Proxies in front, and the header in which they tell the client's address. */
   proxies: z
     .strictObject({
-      trusted: z.array(z.string()).min(1),
+      trusted: z.array(addressRange).min(1),
       header: z.enum(["x-forwarded-for", "forwarded"]).default("x-forwarded-for"),
     })
     .optional(),
   /** TCP load balancers in front that speak the PROXY protocol (1 or 2). Connections of others are closed. */
-  proxyProtocol: z.strictObject({ trusted: z.array(z.string()).min(1) }).optional(),
+  proxyProtocol: z.strictObject({ trusted: z.array(addressRange).min(1) }).optional(),
   stores: z
     .strictObject({
       /** Folder of the embedded stores. PENSTOCK_REDIS_URL and PENSTOCK_POSTGRES_URL take their places. */

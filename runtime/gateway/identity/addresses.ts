@@ -32,6 +32,11 @@ export class AddressList {
     return list;
   }
 
+  /** Whether a list can be made of it. */
+  static isRange(this: void, range: string): boolean {
+    return new AddressList([]).#add(range);
+  }
+
   has(address: string): boolean {
     const plain = plainAddress(address);
     return plain !== undefined && this.#list.check(plain, family(plain));
