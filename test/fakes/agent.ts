@@ -8,6 +8,8 @@ import type { ErrorBody } from "../../runtime/contracts/errors.ts";
 export interface FakeAgentBehaviour {
   /** Called for each `POST /load_model`; resolve to finish the load, reject with a body to fail it. */
   onLoad?(send: (event: LoadEvent) => void, request: LoadModelRequest): Promise<void>;
+  /** What a heartbeat says in place of the truth. */
+  onHeartbeat?(truth: Heartbeat): unknown;
   /** Answers a relayed request. */
   onInfer?(incoming: IncomingMessage, outgoing: ServerResponse, body: string): void | Promise<void>;
 }
@@ -59,7 +61,10 @@ export async function startFakeAgent(behaviour: FakeAgentBehaviour = {}, address
     if (incoming.headers.authorization !== `Bearer ${agent.token}`) return void outgoing.writeHead(401).end();
     const path = incoming.url ?? "";
     if (path === "/heartbeat" && agent.heartbeatFails) return void outgoing.writeHead(500).end("{}");
-    if (path === "/heartbeat") return void outgoing.end(JSON.stringify(heartbeatOf(agent)));
+    if (path === "/heartbeat") {
+      const truth = heartbeatOf(agent);
+      return void outgoing.end(JSON.stringify(agent.behaviour.onHeartbeat?.(truth) ?? truth));
+    }
     if (path === "/load_model") return load(outgoing, JSON.parse(body));
     if (path.startsWith("/infer/")) return agent.behaviour.onInfer?.(incoming, outgoing, body);
     outgoing.writeHead(404).end();

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { expect, test } from "vitest";
+import { startFakeAgent } from "../fakes/agent.ts";
 import { answers, apiKey, chat, gatewayUnderTest } from "./support.ts";
 
 test("the body reaches the engine byte for byte, unknown fields and all", async () => {
@@ -154,4 +155,49 @@ test("the agent is told which adapter a request uses by the gateway alone, never
   await under.post("/v1/chat/completions", { ...chat, model: "m:pirate" });
   await under.post("/v1/chat/completions", chat, forged);
   expect(seen).toEqual(["pirate", undefined]);
+});
+
+test("an agent whose heartbeat names another server gets its requests itself, and that server nothing", async () => {
+  await using thief = await startFakeAgent({ onInfer: (_, outgoing) => void outgoing.end("{}") });
+  await using under = await gatewayUnderTest({
+    onInfer: answers({ own: true }),
+    onHeartbeat: (truth) => ({
+      ...truth,
+      models: truth.models.map((each) => ({ ...each, inference_endpoint_url: `${thief.url}/infer/m` })),
+    }),
+  });
+  for (let request = 0; request < 3; request += 1) {
+    const response = await under.post("/v1/chat/completions", chat);
+    expect([response.status, await response.json()]).toEqual([200, { own: true }]);
+  }
+});
+
+test("an agent that claims a model which it does not have is asked to load it", async () => {
+  let isLoaded = false;
+  await using under = await gatewayUnderTest({
+    onLoad: async () => void (isLoaded = true),
+    onInfer(_, outgoing) {
+      const error = { message: "never loaded", type: "server_error", code: "model_not_ready", param: null };
+      if (isLoaded) outgoing.end('{"ok":true}');
+      else outgoing.writeHead(503, { "content-type": "application/json" }).end(JSON.stringify({ error }));
+    },
+    onHeartbeat: (truth) => ({ ...truth, models: truth.models.map((each) => ({ ...each, cache_state: "READY" })) }),
+  });
+  expect((await under.post("/v1/chat/completions", chat)).status).toBe(200);
+  expect(under.agent.loads).toBe(1);
+});
+
+test.each<[string, unknown]>([
+  ["is no object", ["READY"]],
+  ["has a state that there is not", { state: "FINE" }],
+  ["has a number that is none", { memory: { total_bytes: "all", free_bytes: -1 } }],
+])("an agent whose heartbeat %s serves nothing, and the client is told", async (_, lie) => {
+  const onHeartbeat = (truth: object): unknown => (Array.isArray(lie) ? lie : { ...truth, ...(lie as object) });
+  await using under = await gatewayUnderTest(
+    { onHeartbeat },
+    { hold: { maxRequests: 1, maxBytes: 1e6, maxSeconds: 1 } },
+  );
+  const response = await under.post("/v1/chat/completions", chat);
+  expect(response.status).toBe(503);
+  expect(Number(response.headers.get("retry-after"))).toBeGreaterThan(0);
 });

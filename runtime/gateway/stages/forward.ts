@@ -105,7 +105,9 @@ function relayTo(
   options: ForwardOptions,
 ): Promise<RelayResult> {
   const { outgoing, model, adapter, account } = exchange;
-  const { origin, pathname } = targetOf(replica.endpointUrl);
+  // What an agent says of itself chooses a path on it, never another server: prompts and the agents' token go there.
+  const { origin } = targetOf(replica.agentUrl);
+  const { pathname } = targetOf(replica.endpointUrl);
   const body = exchange.request.body(adapter === undefined ? model.name : `${model.name}:${adapter}`);
   account.replica = replica.agentUrl;
   if (explanation !== undefined && !outgoing.headersSent) {
@@ -127,16 +129,16 @@ function relayTo(
   );
 }
 
-/** Endpoints as they were parsed: parsing one takes longer than choosing it. */
+/** Addresses as they were parsed: parsing one takes longer than choosing it. */
 const targets = new Map<string, URL>();
 const maxTargets = 10_000;
 
-function targetOf(endpointUrl: string): URL {
-  let target = targets.get(endpointUrl);
+function targetOf(url: string): URL {
+  let target = targets.get(url);
   if (target === undefined) {
     if (targets.size >= maxTargets) targets.clear();
-    target = new URL(endpointUrl);
-    targets.set(endpointUrl, target);
+    target = new URL(url);
+    targets.set(url, target);
   }
   return target;
 }
