@@ -8,6 +8,7 @@ import { z } from "zod";
 import { startFakeAgent } from "../fakes/agent.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { startProgram } from "../support/program.ts";
+import { skipped } from "../support/servers/tools.ts";
 
 const key = "the-key-of-the-crowd";
 
@@ -89,9 +90,10 @@ test("SIGTERM with 500 open streams cuts none of them, and takes nothing new", a
 });
 
 // Fewer would say nothing of a crowd.
-const reason = crowd < 9_000 ? " (skipped: raise the limit of open files with ulimit -Hn 21000)" : "";
+const reason =
+  crowd < 9_000 ? skipped(`only ${openFiles} open files`, "raise the limit with ulimit -Hn 21000") : undefined;
 
-test.skipIf(reason !== "")(`${crowd} streams at once all end whole${reason}`, { timeout: 180_000 }, async () => {
+test.skipIf(reason !== undefined)(`${crowd} streams at once all end whole`, { timeout: 180_000 }, async () => {
   await using under = await gatewayWithStreams();
   const streams = await openStreams(under.gateway.url, crowd);
   expect(new Set(streams.map(({ statusCode }) => statusCode))).toEqual(new Set([200]));

@@ -8,8 +8,12 @@ import { delimiter, join } from "node:path";
 export function lacking(...programs: readonly string[]): string | undefined {
   const missing = programs.filter((program) => !isInstalled(program));
   if (missing.length === 0) return undefined;
-  const reason = `${missing.join(" and ")} not found in PATH`;
-  if (process.env["CI"] === "true") throw new Error(`${reason}: .ci/run installs what the tests need`);
+  return skipped(`${missing.join(" and ")} not found in PATH`, ".ci/run installs what the tests need");
+}
+
+/** Tells people why tests are skipped here, and returns it. In CI throws it, with what helps. */
+export function skipped(reason: string, remedy: string): string {
+  if (process.env["CI"] === "true") throw new Error(`${reason}: ${remedy}`);
   process.stderr.write(`Some tests are skipped: ${reason}.\n`);
   return reason;
 }
