@@ -18,7 +18,27 @@ export const rooms = {
     "runtime/gateway",
     "infra/stack",
   ],
+  "infra/catalog": ["runtime/contracts", "infra/stack"],
   "infra/stack": ["runtime/contracts", "runtime/engines"],
+  "infra/plan": ["runtime/contracts", "runtime/engines", "infra/catalog", "infra/stack"],
+  "infra/lib": [],
+  "infra/azure": ["runtime/contracts", "infra/lib", "infra/plan"],
+  "infra/aws": ["runtime/contracts", "infra/lib", "infra/plan"],
+  "infra/kubernetes": ["runtime/contracts", "runtime/engines", "infra/lib", "infra/plan"],
+  "infra/cost": ["infra/catalog", "infra/plan"],
+  "infra/commands": [
+    "runtime/contracts",
+    "runtime/lib",
+    "runtime/engines",
+    "runtime/agent",
+    "infra/catalog",
+    "infra/stack",
+    "infra/plan",
+    "infra/kubernetes",
+    "infra/cost",
+    "infra/lib",
+  ],
+  policies: ["runtime/contracts", "infra/catalog", "infra/plan", "infra/cost"],
 } as const satisfies Record<string, readonly string[]>;
 
 /** A folder that is listed in the import table. */

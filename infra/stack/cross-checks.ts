@@ -1,6 +1,10 @@
 import type { EngineSpec } from "../../runtime/contracts/engine.ts";
 import { engineOf } from "../../runtime/engines/index.ts";
+import { withSizes } from "./engine-sizes.ts";
 import type { StackConfig, StackModel } from "./schema.ts";
+
+/** For what does not depend on sizes: `auto` stands for one GPU. */
+const oneGpu = { tensorParallel: 1, pipelineParallel: 1, nodes: 1 };
 
 /** What the schema cannot see: names that must match, and options that an engine must be able to honour. */
 export function crossChecks(stack: StackConfig): string[] {
@@ -33,12 +37,15 @@ function fleetModels({ models, fleets }: StackConfig): string[] {
 
 /** What each fleet's engine cannot do: with its own options, and for the models that it serves. */
 function capabilities({ models, fleets }: StackConfig): string[] {
-  return fleets.flatMap(({ engine, models: ids }, index) => [
-    ...engineOf(engine)
-      .refusals(engine)
-      .map((refusal) => `fleets[${index}].engine: ${refusal}`),
-    ...models.flatMap((model, at) => (ids.includes(model.id) ? modelProblems(engine, { model, at }) : [])),
-  ]);
+  return fleets.flatMap(({ engine: written, models: ids }, index) => {
+    const engine = withSizes(written, oneGpu);
+    return [
+      ...engineOf(engine)
+        .refusals(engine)
+        .map((refusal) => `fleets[${index}].engine: ${refusal}`),
+      ...models.flatMap((model, at) => (ids.includes(model.id) ? modelProblems(engine, { model, at }) : [])),
+    ];
+  });
 }
 
 function modelProblems(engine: EngineSpec, { model, at }: { model: StackModel; at: number }): string[] {

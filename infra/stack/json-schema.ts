@@ -22,7 +22,7 @@ export function stackFileSchema(): object {
 
 /** Keys that the schema knows at `path`, for the remedy of an unknown key. */
 export function knownKeys(path: readonly PropertyKey[]): string[] {
-  let at: readonly JsonSchema[] = [stack];
+  let at: readonly JsonSchema[] = alternatives(stack);
   for (const part of path) {
     at = at.flatMap((schema) => childrenOf(schema, part)).flatMap(alternatives);
   }

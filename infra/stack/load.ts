@@ -7,7 +7,7 @@ import { PenstockError } from "../../runtime/contracts/errors.ts";
 import { fieldPath } from "../../runtime/contracts/validate.ts";
 import { crossChecks } from "./cross-checks.ts";
 import { knownKeys } from "./json-schema.ts";
-import { stackSchema, type StackConfig } from "./schema.ts";
+import { stackSchema, type LocalStack, type StackConfig, type StackModel } from "./schema.ts";
 
 /** Name of the one configuration value of a stack. */
 export const configKey = "penstock:stack";
@@ -31,13 +31,23 @@ export async function loadStack(path: string): Promise<StackConfig> {
   return checkStack(value, path);
 }
 
+/** Reads the stack file of one machine. Throws `invalid_config` also when it describes a cloud. */
+export async function loadLocalStack(path: string): Promise<LocalStack> {
+  const stack = await loadStack(path);
+  if (stack.cloud === "local") return stack;
+  throw new PenstockError(
+    "invalid_config",
+    `${path} describes a stack on ${stack.cloud}: \`npm run up\` makes it. \`npm start\` serves stacks with \`cloud: local\`.`,
+  );
+}
+
 /** Checks a value that came from `penstock:stack`; `path` is named in errors and anchors relative sources. */
 export function checkStack(value: unknown, path: string): StackConfig {
   const parsed = stackSchema.safeParse(value);
   if (!parsed.success) throw invalid(path, parsed.error.issues.flatMap(explain));
   const problems = crossChecks(parsed.data);
   if (problems.length > 0) throw invalid(path, problems);
-  return { ...parsed.data, models: parsed.data.models.map((model) => absoluteSources(model, dirname(path))) };
+  return withAbsoluteSources(parsed.data, dirname(path));
 }
 
 async function readStackFile(path: string): Promise<string> {
@@ -61,14 +71,18 @@ function invalid(path: string, problems: readonly string[]): PenstockError {
   return new PenstockError("invalid_config", `${path} has ${count}:\n${lines}`);
 }
 
-function absoluteSources(model: StackConfig["models"][number], directory: string): StackConfig["models"][number] {
+function withAbsoluteSources(stack: StackConfig, directory: string): StackConfig {
   const absolute = (source: string): string =>
     source.startsWith("file://") && !source.startsWith("file:///")
       ? pathToFileURL(resolve(directory, source.slice("file://".length))).href
       : source;
-  return {
+  const placed = <Model extends StackModel>(model: Model): Model => ({
     ...model,
     source: absolute(model.source),
     adapters: model.adapters.map((adapter) => ({ ...adapter, source: absolute(adapter.source) })),
-  };
+  });
+  // The same line twice: a model's type depends on the cloud.
+  return stack.cloud === "local"
+    ? { ...stack, models: stack.models.map(placed) }
+    : { ...stack, models: stack.models.map(placed) };
 }

@@ -1,64 +1,24 @@
 import { z } from "zod";
-import { engineSpec } from "../../runtime/contracts/engine.ts";
-import { modelId, modelSpec } from "../../runtime/contracts/model.ts";
-import { defaultPorts } from "../../runtime/contracts/names.ts";
+import { awsStack, azureStack } from "./cloud.ts";
+import { localStack } from "./local.ts";
 
 /*
  * What an operator writes under `penstock:stack` in stacks/Pulumi.<stack>.yaml. Strict: an unknown key is an error.
  * Descriptions end up in stacks/stack.schema.json, where editors show them.
  */
 
-const hold = z
-  .strictObject({
-    maxRequests: z.int().min(1).default(1000).describe("Requests that may wait at once."),
-    maxMiB: z.number().positive().default(256).describe("Body bytes of waiting requests, together."),
-    maxSeconds: z.number().positive().default(600).describe("A request that waits longer gets a 503 with Retry-After."),
-  })
-  .describe("Bounds of requests that wait while a model loads.");
-
-const gateway = z
-  .strictObject({
-    host: z.string().min(1).default("127.0.0.1").describe("Address to listen on."),
-    port: z.int().min(0).max(65535).default(defaultPorts.gateway).describe("Port to listen on; 0 takes a free one."),
-    apiKey: z.string().min(12).max(256).describe("Key that clients send as `Authorization: Bearer <key>`."),
-    maxBodyMiB: z.number().positive().default(32).describe("A request body above this is refused."),
-    drainSeconds: z.number().min(0).default(30).describe("How long a stop waits for open requests."),
-    hold: hold.prefault({}),
-  })
-  .describe("The OpenAI endpoint.");
-
-const cache = z
-  .strictObject({
-    directory: z.string().min(1).optional().describe("Folder on fast local disk; default: `cache` in Penstock's home."),
-  })
-  .describe("Where an agent keeps model files.");
-
-const model = z
-  .strictObject({
-    ...modelSpec.shape,
-    warm: z.boolean().default(false).describe("Load when the gateway starts instead of at the first request."),
-  })
-  .describe("A model: an id that clients name, and where its weights come from.");
-
-const fleet = z
-  .strictObject({
-    name: z.string().regex(/^[a-z][a-z0-9-]{0,39}$/, "must be lower-case letters, digits and `-`, at most 40"),
-    engine: engineSpec,
-    models: z.array(modelId).min(1).describe("Ids of models; with several, the gateway loads them on demand."),
-  })
-  .describe("Replicas of one engine that serve one or more models.");
-
-/** The schema of `penstock:stack`. */
-export const stackSchema = z.strictObject({
-  version: z.literal(1).describe("Version of this schema."),
-  cloud: z.enum(["local"]).describe("Where the stack runs. `local` is one machine, started by `npm start`."),
-  gateway,
-  cache: cache.prefault({}),
-  models: z.array(model).min(1),
-  fleets: z.array(fleet).min(1),
-});
+/** The schema of `penstock:stack`, one member per cloud. */
+export const stackSchema = z.discriminatedUnion("cloud", [localStack, azureStack, awsStack]);
 
 /** A stack as the rest of Penstock sees it: checked, with every default filled in. */
 export type StackConfig = z.infer<typeof stackSchema>;
+/** A stack of one machine. */
+export type LocalStack = Extract<StackConfig, { cloud: "local" }>;
+/** A stack on a cloud. */
+export type CloudStack = Exclude<StackConfig, { cloud: "local" }>;
+/** Where a stack runs. */
+export type Cloud = CloudStack["cloud"];
 export type StackModel = StackConfig["models"][number];
-export type Fleet = StackConfig["fleets"][number];
+export type CloudModel = CloudStack["models"][number];
+export type StackPool = CloudStack["pools"][number];
+export type CloudFleet = CloudStack["fleets"][number];

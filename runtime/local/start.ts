@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import { loadStack } from "../../infra/stack/load.ts";
-import type { StackConfig } from "../../infra/stack/schema.ts";
+import { loadLocalStack } from "../../infra/stack/load.ts";
+import type { LocalStack as StackConfig } from "../../infra/stack/schema.ts";
 import { startAgent, type Agent } from "../agent/agent.ts";
 import type { SourceOptions } from "../agent/sources/index.ts";
 import { PenstockError } from "../contracts/errors.ts";
@@ -46,7 +46,7 @@ const agentDrainTimeoutMs = 1_000;
 
 /** Brings up the local stack: one agent, one gateway, each as it runs on a cloud. Throws an error of the table. */
 export async function startLocal(options: LocalOptions, environment: LocalEnvironment): Promise<LocalStack> {
-  const stack = await loadStack(options.stackPath);
+  const stack = await loadLocalStack(options.stackPath);
   const apiKey = environment.apiKey ?? stack.gateway.apiKey;
   const host = options.host ?? stack.gateway.host;
   refusePublicKey(host, environment.apiKey);

@@ -1,0 +1,314 @@
+import { z } from "zod";
+import { idlePolicy } from "../../runtime/contracts/agent.ts";
+import {
+  embeddedEngine,
+  llamacppEngine,
+  trtllmEngine,
+  tritonEngine,
+  vllmEngine,
+} from "../../runtime/contracts/engine.ts";
+import { modelId } from "../../runtime/contracts/model.ts";
+import { tenant } from "../../runtime/contracts/tenant.ts";
+import { hold, itemName, stackModel } from "./local.ts";
+import { modelShape } from "./shape.ts";
+
+const usd = z.number().min(0);
+const email = z.email();
+const cidr = z.string().regex(/^(\d{1,3}\.){3}\d{1,3}\/\d{1,2}$/, "must be an IPv4 range such as 10.40.0.0/16");
+const auto = z.literal("auto");
+
+/** How nodes of a pool are bought. */
+export const capacityTypes = ["reserved", "spot", "on-demand", "block"] as const;
+export type CapacityType = (typeof capacityTypes)[number];
+
+const reservation = z
+  .strictObject({
+    id: z
+      .string()
+      .min(1)
+      .describe("Azure: resource id of a capacity reservation group. AWS: cr-… of a reservation or capacity block."),
+    nodes: z.int().min(1).describe("Nodes that it holds."),
+    discountPercent: z.number().min(0).max(100).default(0).describe("Off the list price, as your contract says."),
+    until: z.iso.date().optional().describe("Last day of it, such as 2027-03-31."),
+  })
+  .describe("Capacity that was bought. Penstock uses it and never buys it.");
+
+const pool = z
+  .strictObject({
+    name: itemName,
+    sizes: z
+      .array(z.string().min(1))
+      .min(1)
+      .describe("Node sizes in the order to try, such as Standard_ND96isr_H100_v5 or p5.48xlarge."),
+    capacity: z
+      .array(z.enum(capacityTypes))
+      .min(1)
+      .default(["on-demand"])
+      .describe("How nodes are bought, in the order to try."),
+    zones: z.array(z.string().min(1)).optional().describe("Zones in the order to try; default: those of the stack."),
+    minNodes: z.int().min(0).default(0),
+    maxNodes: z.int().min(1).describe("The hard cap of what this pool can cost."),
+    warmSpares: z
+      .int()
+      .min(0)
+      .default(0)
+      .describe("Nodes kept free for the next replica, by placeholder pods. Each costs a node."),
+    osDiskGiB: z.int().min(64).max(4096).default(256),
+    reservation: reservation.optional(),
+  })
+  .describe("Nodes of one kind: what fleets are placed on.");
+
+/** Engines of a cloud stack: sizes may be left to the planner. */
+export const cloudEngine = z.discriminatedUnion("kind", [
+  embeddedEngine,
+  llamacppEngine.extend({ gpuCount: auto.or(llamacppEngine.shape.gpuCount.unwrap()).default("auto") }),
+  vllmEngine.extend({
+    tensorParallel: auto.or(vllmEngine.shape.tensorParallel.unwrap()).default("auto"),
+    pipelineParallel: auto.or(vllmEngine.shape.pipelineParallel.unwrap()).default("auto"),
+    nodes: auto.or(vllmEngine.shape.nodes.unwrap()).default("auto"),
+  }),
+  tritonEngine.extend({ tensorParallel: auto.or(tritonEngine.shape.tensorParallel.unwrap()).default("auto") }),
+  trtllmEngine.extend({
+    tensorParallel: auto.or(trtllmEngine.shape.tensorParallel.unwrap()).default("auto"),
+    pipelineParallel: auto.or(trtllmEngine.shape.pipelineParallel.unwrap()).default("auto"),
+  }),
+]);
+
+const scaling = z
+  .strictObject({
+    targetRequests: z
+      .number()
+      .positive()
+      .optional()
+      .describe(
+        "Requests per replica, queued and running, that one more replica is started above; default: planned from the KV cache.",
+      ),
+    cooldownSeconds: z
+      .int()
+      .min(30)
+      .optional()
+      .describe("Without requests this long, down to the minimum; default: planned from the start-up time."),
+    schedule: z
+      .array(
+        z.strictObject({
+          start: z.string().min(9).describe("Cron expression."),
+          end: z.string().min(9).describe("Cron expression."),
+          timezone: z.string().min(1).default("UTC"),
+          replicas: z.int().min(1),
+        }),
+      )
+      .default([])
+      .describe("Floors by the clock, such as business hours."),
+  })
+  .describe("When replicas come and go.");
+
+const fleet = z
+  .strictObject({
+    name: itemName,
+    engine: cloudEngine,
+    models: z.array(modelId).min(1).describe("Ids of models; with several, the gateway loads them on demand."),
+    pool: itemName.optional().describe("The pool to run on; or `gpu: auto`."),
+    gpu: auto.optional().describe("`auto`: the planner makes a pool of the cheapest size that fits."),
+    replicas: z.strictObject({ min: z.int().min(0), max: z.int().min(1) }),
+    contextTokens: z
+      .int()
+      .min(256)
+      .optional()
+      .describe("Longest prompt with its answer; default: the model's own, at most 32768."),
+    concurrency: z
+      .int()
+      .min(1)
+      .default(16)
+      .describe("Requests per replica at that length that must fit in memory at once."),
+    residentModels: z.int().min(1).optional().describe("Models that share one replica's GPUs at once; default: 1."),
+    idle: idlePolicy.optional().describe("When a model that nobody asks for goes to sleep, or leaves the GPU."),
+    scaling: scaling.prefault({}),
+    drainSeconds: z
+      .int()
+      .min(30)
+      .max(3600)
+      .default(300)
+      .describe("Longest that a stream may take when its node goes away."),
+    spot: z
+      .boolean()
+      .default(false)
+      .describe("May run on spot nodes: they can go with 30 s (Azure) or 2 min (AWS) of notice."),
+  })
+  .describe("Replicas of one engine that serve one or more models.");
+
+const model = stackModel
+  .extend({
+    shape: z
+      .union([z.string().min(1), modelShape])
+      .optional()
+      .describe(
+        "Name in the catalogue of shapes, or the shape itself (`npm run model -- shape <dir | hf://…>` prints it); default: by the source.",
+      ),
+    pinned: z.boolean().default(false).describe("Never evicted for another model, and its files stay on disk."),
+    price: z
+      .strictObject({
+        perMillionPromptTokens: usd.optional(),
+        perMillionCachedTokens: usd.optional(),
+        perMillionCompletionTokens: usd.optional(),
+      })
+      .optional()
+      .describe("What tenants are charged, in USD."),
+  })
+  .describe("A model: an id that clients name, and where its weights come from.");
+
+const gateway = z
+  .strictObject({
+    hostname: z
+      .string()
+      .regex(/^[a-z0-9.-]+$/)
+      .describe("DNS name of the endpoint."),
+    replicas: z.strictObject({ min: z.int().min(1), max: z.int().min(1) }).default({ min: 2, max: 6 }),
+    internal: z.boolean().default(false).describe("A load balancer inside the network only."),
+    tlsSecret: z
+      .string()
+      .min(1)
+      .default("penstock-tls")
+      .describe("Kubernetes secret (type kubernetes.io/tls) with the certificate of the host name."),
+    allowedAddresses: z.array(cidr).default([]).describe("Ranges that may use the endpoint; empty for any."),
+    issuers: z
+      .array(
+        z.strictObject({
+          issuer: z.url(),
+          audience: z.string().min(1),
+          tenantClaim: z.string().min(1),
+          tenantPrefix: z.string().default(""),
+        }),
+      )
+      .default([])
+      .describe("OpenID Connect issuers whose tokens are accepted beside API keys."),
+    aliases: z
+      .record(modelId, z.array(z.strictObject({ model: modelId, weight: z.number().positive() })).min(1))
+      .default({}),
+    tenants: z.array(tenant).default([]),
+    routing: z.string().optional().describe("Routing policy; default: predicted_cost."),
+    maxBodyMiB: z.number().positive().default(16),
+    drainSeconds: z.int().min(30).max(3600).default(300),
+    hold: hold.prefault({}),
+  })
+  .describe("The OpenAI endpoint.");
+
+const store = z.enum(["managed", "in-cluster"]);
+
+const common = {
+  version: z.literal(1).describe("Version of this schema."),
+  prefix: z
+    .string()
+    .regex(/^[a-z][a-z0-9-]{1,18}[a-z0-9]$/, "must be 3 to 20 lower-case letters, digits and `-`")
+    .describe("First part of the name of everything that is made."),
+  displayName: z.string().max(100).optional().describe("For people; changing it replaces nothing."),
+  environment: z.enum(["dev", "prod"]).describe("Decides defaults and how strict the policies are."),
+  region: z.string().min(1),
+  zones: z.array(z.string().min(1)).min(1).max(4).optional(),
+  tags: z
+    .record(z.string().regex(/^[A-Za-z][A-Za-z0-9-]{0,63}$/), z.string().max(200))
+    .default({})
+    .describe("On everything that can carry them."),
+  network: z
+    .strictObject({
+      cidr: cidr.default("10.40.0.0/16"),
+      privateCluster: z.boolean().default(true).describe("The Kubernetes API has no public address."),
+      apiAllowedAddresses: z.array(cidr).default([]).describe("Ranges that may reach a public Kubernetes API."),
+      endpoints: z
+        .enum(["minimal", "full"])
+        .default("minimal")
+        .describe("Private endpoints: what the cache needs, or for every service used."),
+    })
+    .prefault({}),
+  cluster: z
+    .strictObject({
+      kubernetesVersion: z
+        .string()
+        .regex(/^1\.\d{2}$/)
+        .optional(),
+      systemSize: z.string().min(1).optional().describe("Size of the nodes that run the gateway and add-ons."),
+      systemNodes: z.strictObject({ min: z.int().min(1), max: z.int().min(1) }).optional(),
+      admins: z
+        .array(z.string().min(1))
+        .default([])
+        .describe("Azure: object ids of Entra groups. AWS: ARNs of IAM roles."),
+    })
+    .prefault({}),
+  pools: z.array(pool).default([]),
+  models: z.array(model).min(1),
+  fleets: z.array(fleet).min(1),
+  gateway,
+  redis: z
+    .strictObject({
+      mode: store,
+      memoryGiB: z.number().positive().default(1),
+      highAvailability: z.boolean().optional(),
+    })
+    .optional(),
+  postgres: z
+    .strictObject({ mode: store, storageGiB: z.int().min(20).default(64), highAvailability: z.boolean().optional() })
+    .optional(),
+  observability: z
+    .strictObject({
+      mode: store.optional(),
+      retentionDays: z.int().min(1).max(730).default(30),
+      alertEmails: z.array(email).default([]),
+      tracesEndpoint: z.url().optional().describe("OTLP/HTTP endpoint of a collector."),
+    })
+    .prefault({}),
+  budget: z
+    .strictObject({
+      monthlyUsd: z.number().positive(),
+      hourlyUsd: z
+        .number()
+        .positive()
+        .optional()
+        .describe("A plan whose maximum costs more in an hour is refused by policy."),
+      maxGpus: z.int().min(1).optional(),
+      alertEmails: z.array(email).min(1),
+    })
+    .describe("Alerts at 50, 80 and 100 % of the month. The hard caps are the pools' maxima."),
+};
+
+/** A stack on Azure. */
+export const azureStack = z
+  .strictObject({
+    ...common,
+    cloud: z.literal("azure"),
+    cache: z
+      .strictObject({
+        account: z
+          .string()
+          .regex(/^[a-z0-9]{3,24}$/, "must be 3 to 24 lower-case letters and digits")
+          .describe("Storage account; the name is global."),
+        container: z
+          .string()
+          .regex(/^[a-z0-9-]{3,63}$/)
+          .default("models"),
+        redundancy: z.enum(["LRS", "ZRS"]).optional(),
+        premium: z.boolean().default(false).describe("Premium block blobs: lower latency, higher price."),
+        directory: z.string().min(1).default("/mnt/penstock").describe("Folder on each node's local NVMe."),
+      })
+      .describe("Blob storage with the models, and each node's folder for them."),
+  })
+  .describe("AKS on Azure.");
+
+/** A stack on AWS. */
+export const awsStack = z
+  .strictObject({
+    ...common,
+    cloud: z.literal("aws"),
+    cache: z
+      .strictObject({
+        bucket: z
+          .string()
+          .regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/)
+          .describe("S3 bucket; the name is global."),
+        directory: z
+          .string()
+          .min(1)
+          .default("/mnt/k8s-disks/0/penstock")
+          .describe("Folder on each node's instance store."),
+      })
+      .describe("S3 with the models, and each node's folder for them."),
+  })
+  .describe("EKS on AWS.");
