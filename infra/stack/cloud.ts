@@ -1,21 +1,14 @@
 import { z } from "zod";
 import { idlePolicy } from "../../runtime/contracts/agent.ts";
-import {
-  embeddedEngine,
-  llamacppEngine,
-  trtllmEngine,
-  tritonEngine,
-  vllmEngine,
-} from "../../runtime/contracts/engine.ts";
 import { modelId } from "../../runtime/contracts/model.ts";
 import { tenant } from "../../runtime/contracts/tenant.ts";
+import { auto, cloudEngine } from "./engines.ts";
 import { hold, itemName, stackModel } from "./local.ts";
 import { modelShape } from "./shape.ts";
 
 const usd = z.number().min(0);
 const email = z.email();
 const cidr = z.string().regex(/^(\d{1,3}\.){3}\d{1,3}\/\d{1,2}$/, "must be an IPv4 range such as 10.40.0.0/16");
-const auto = z.literal("auto");
 
 /** How nodes of a pool are bought. */
 export const capacityTypes = ["reserved", "spot", "on-demand", "block"] as const;
@@ -57,22 +50,6 @@ const pool = z
     reservation: reservation.optional(),
   })
   .describe("Nodes of one kind: what fleets are placed on.");
-
-/** Engines of a cloud stack: sizes may be left to the planner. */
-export const cloudEngine = z.discriminatedUnion("kind", [
-  embeddedEngine,
-  llamacppEngine.extend({ gpuCount: auto.or(llamacppEngine.shape.gpuCount.unwrap()).default("auto") }),
-  vllmEngine.extend({
-    tensorParallel: auto.or(vllmEngine.shape.tensorParallel.unwrap()).default("auto"),
-    pipelineParallel: auto.or(vllmEngine.shape.pipelineParallel.unwrap()).default("auto"),
-    nodes: auto.or(vllmEngine.shape.nodes.unwrap()).default("auto"),
-  }),
-  tritonEngine.extend({ tensorParallel: auto.or(tritonEngine.shape.tensorParallel.unwrap()).default("auto") }),
-  trtllmEngine.extend({
-    tensorParallel: auto.or(trtllmEngine.shape.tensorParallel.unwrap()).default("auto"),
-    pipelineParallel: auto.or(trtllmEngine.shape.pipelineParallel.unwrap()).default("auto"),
-  }),
-]);
 
 const scaling = z
   .strictObject({

@@ -1,6 +1,6 @@
 import type { EngineSpec } from "../../runtime/contracts/engine.ts";
 import { engineOf } from "../../runtime/engines/index.ts";
-import { withSizes } from "./engine-sizes.ts";
+import { withSizes } from "./engines.ts";
 import type { StackConfig, StackModel } from "./schema.ts";
 
 /** For what does not depend on sizes: `auto` stands for one GPU. */

@@ -1,6 +1,31 @@
-import type { z } from "zod";
-import type { EngineSpec } from "../../runtime/contracts/engine.ts";
-import type { cloudEngine } from "./cloud.ts";
+import { z } from "zod";
+import {
+  embeddedEngine,
+  llamacppEngine,
+  tritonEngine,
+  trtllmEngine,
+  vllmEngine,
+  type EngineSpec,
+} from "../../runtime/contracts/engine.ts";
+
+/** Left to the planner. */
+export const auto = z.literal("auto");
+
+/** Engines of a cloud stack: sizes may be left to the planner. */
+export const cloudEngine = z.discriminatedUnion("kind", [
+  embeddedEngine,
+  llamacppEngine.extend({ gpuCount: auto.or(llamacppEngine.shape.gpuCount.unwrap()).default("auto") }),
+  vllmEngine.extend({
+    tensorParallel: auto.or(vllmEngine.shape.tensorParallel.unwrap()).default("auto"),
+    pipelineParallel: auto.or(vllmEngine.shape.pipelineParallel.unwrap()).default("auto"),
+    nodes: auto.or(vllmEngine.shape.nodes.unwrap()).default("auto"),
+  }),
+  tritonEngine.extend({ tensorParallel: auto.or(tritonEngine.shape.tensorParallel.unwrap()).default("auto") }),
+  trtllmEngine.extend({
+    tensorParallel: auto.or(trtllmEngine.shape.tensorParallel.unwrap()).default("auto"),
+    pipelineParallel: auto.or(trtllmEngine.shape.pipelineParallel.unwrap()).default("auto"),
+  }),
+]);
 
 /** An engine as a stack names it: sizes may be `auto`. */
 export type StackEngine = z.infer<typeof cloudEngine> | EngineSpec;
