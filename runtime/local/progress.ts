@@ -1,4 +1,5 @@
 import type { LoadProgress } from "../contracts/agent.ts";
+import { formatBytes } from "../lib/bytes.ts";
 
 /** How far a load is, in one line: `Downloading  [#####.....]  42 %  118 MB/s  12 s left`. */
 export function progressLine(progress: LoadProgress): string {
@@ -27,18 +28,6 @@ const phaseNames = {
 } as const satisfies Record<LoadProgress["phase"], string>;
 
 const barWidth = 24;
-
-/** Bytes for people, in powers of ten as disks and networks are sold: `4.2 MB`. */
-export function formatBytes(bytes: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) {
-    value /= 1000;
-    unit += 1;
-  }
-  return `${value >= 100 || unit === 0 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
-}
 
 /** Draws progress on a terminal in place; elsewhere a line for each phase, so that logs stay readable. */
 export class ProgressDisplay {

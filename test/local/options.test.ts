@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { banner } from "../../runtime/local/banner.ts";
 import { idOf, parseOptions, sourceOf } from "../../runtime/local/options.ts";
-import { formatBytes, progressLine } from "../../runtime/local/progress.ts";
+import { formatBytes } from "../../runtime/lib/bytes.ts";
+import { progressLine } from "../../runtime/local/progress.ts";
 import { modelId } from "../../runtime/contracts/model.ts";
 
 test.each([
