@@ -20,12 +20,22 @@ export interface CloudOutputs {
   /** Connection URLs of managed stores; null for in-cluster ones. Secrets. */
   readonly redisUrl: pulumi.Output<string> | null;
   readonly postgresUrl: pulumi.Output<string> | null;
+  /** Where an in-cluster Prometheus sends what it measured (remote write); null where nothing is to be sent. */
+  readonly metricsWriteUrl: pulumi.Output<string> | null;
+  /**
+   * By planned pool: a regular expression that its node group's name matches, for the cluster autoscaler's priorities.
+   * Empty where something else makes nodes.
+   */
+  readonly nodeGroupPatterns: Readonly<Record<string, pulumi.Input<string>>>;
   /** For people: consoles, dashboards. */
   readonly links: Readonly<Record<string, pulumi.Output<string>>>;
 }
 
-/** Service accounts that have an identity on the cloud. */
-export const serviceAccountNames = ["gateway", "agent", "karpenter", "prometheus"] as const;
+/**
+ * Service accounts that may have an identity on the cloud. Agents read the cache; only `model-push`, which jobs that fill
+ * it run as, writes to it.
+ */
+export const serviceAccountNames = ["gateway", "agent", "model-push", "karpenter", "prometheus"] as const;
 export type ServiceAccountName = (typeof serviceAccountNames)[number];
 
 /** Namespaces of what we deploy. */

@@ -25,7 +25,9 @@ export interface PlannedPrice {
 export interface PlannedPool {
   /** Unique; Kubernetes name and label, at most 40 characters. */
   readonly name: string;
-  /** The stack's pool: all variants of it carry the label `penstock.dev/pool`. */
+  /** Names that it had under the pool's former names: kept as aliases, so that a rename replaces nothing. */
+  readonly formerNames: readonly string[];
+  /** The stack's pool: all variants of it carry the label `penstock.dev/pool`, and `penstock.dev/variant` with their name. */
   readonly group: string;
   /** Place in the try-order of the group, from 0. */
   readonly order: number;
@@ -36,6 +38,8 @@ export interface PlannedPool {
   readonly zones: readonly string[];
   readonly minNodes: number;
   readonly maxNodes: number;
+  /** Of all variants of the group together: what minimum replicas keep, and what maximum replicas never exceed. */
+  readonly groupNodes: { readonly min: number; readonly max: number };
   /** Nodes kept free by placeholder pods. */
   readonly warmSpares: number;
   readonly gpu: {
@@ -56,6 +60,8 @@ export interface PlannedPool {
     /** Local NVMe, all disks together; 0 for none. */
     readonly nvmeGiB: number;
     readonly osDiskGiB: number;
+    /** `ephemeral`: on Azure's temporary disk, where it has room beside the NVMe that the cache takes. */
+    readonly osDisk: "ephemeral" | "managed";
     readonly networkGbps: number | null;
     readonly efaInterfaces: number;
   };
@@ -219,6 +225,8 @@ export interface CloudPlan {
     readonly name: string;
     readonly kubernetesVersion: string;
     readonly admins: readonly string[];
+    /** Azure: resource id of the private registry that nodes may pull from. */
+    readonly registry: string | null;
     readonly system: {
       readonly size: string;
       readonly vcpus: number;

@@ -1,9 +1,8 @@
 import { z } from "zod";
-import { idlePolicy } from "../../runtime/contracts/agent.ts";
 import { modelId } from "../../runtime/contracts/model.ts";
 import { tenant } from "../../runtime/contracts/tenant.ts";
-import { auto, cloudEngine } from "./engines.ts";
-import { hold, itemName, stackModel } from "./local.ts";
+import { fleet } from "./fleet.ts";
+import { hold, poolName, stackModel } from "./local.ts";
 import { modelShape } from "./shape.ts";
 
 const usd = z.number().min(0);
@@ -28,7 +27,13 @@ const reservation = z
 
 const pool = z
   .strictObject({
-    name: itemName,
+    name: poolName.describe(
+      "Its identity: a pool with another name is another pool, unless `formerNames` has the old one.",
+    ),
+    formerNames: z
+      .array(poolName)
+      .default([])
+      .describe("Names that this pool had before: a renamed pool is kept instead of replaced."),
     sizes: z
       .array(z.string().min(1))
       .min(1)
@@ -50,68 +55,6 @@ const pool = z
     reservation: reservation.optional(),
   })
   .describe("Nodes of one kind: what fleets are placed on.");
-
-const scaling = z
-  .strictObject({
-    targetRequests: z
-      .number()
-      .positive()
-      .optional()
-      .describe(
-        "Requests per replica, queued and running, that one more replica is started above; default: planned from the KV cache.",
-      ),
-    cooldownSeconds: z
-      .int()
-      .min(30)
-      .optional()
-      .describe("Without requests this long, down to the minimum; default: planned from the start-up time."),
-    schedule: z
-      .array(
-        z.strictObject({
-          start: z.string().min(9).describe("Cron expression."),
-          end: z.string().min(9).describe("Cron expression."),
-          timezone: z.string().min(1).default("UTC"),
-          replicas: z.int().min(1),
-        }),
-      )
-      .default([])
-      .describe("Floors by the clock, such as business hours."),
-  })
-  .describe("When replicas come and go.");
-
-const fleet = z
-  .strictObject({
-    name: itemName,
-    engine: cloudEngine,
-    models: z.array(modelId).min(1).describe("Ids of models; with several, the gateway loads them on demand."),
-    pool: itemName.optional().describe("The pool to run on; or `gpu: auto`."),
-    gpu: auto.optional().describe("`auto`: the planner makes a pool of the cheapest size that fits."),
-    replicas: z.strictObject({ min: z.int().min(0), max: z.int().min(1) }),
-    contextTokens: z
-      .int()
-      .min(256)
-      .optional()
-      .describe("Longest prompt with its answer; default: the model's own, at most 32768."),
-    concurrency: z
-      .int()
-      .min(1)
-      .default(16)
-      .describe("Requests per replica at that length that must fit in memory at once."),
-    residentModels: z.int().min(1).optional().describe("Models that share one replica's GPUs at once; default: 1."),
-    idle: idlePolicy.optional().describe("When a model that nobody asks for goes to sleep, or leaves the GPU."),
-    scaling: scaling.prefault({}),
-    drainSeconds: z
-      .int()
-      .min(30)
-      .max(3600)
-      .default(300)
-      .describe("Longest that a stream may take when its node goes away."),
-    spot: z
-      .boolean()
-      .default(false)
-      .describe("May run on spot nodes: they can go with 30 s (Azure) or 2 min (AWS) of notice."),
-  })
-  .describe("Replicas of one engine that serve one or more models.");
 
 const model = stackModel
   .extend({
@@ -208,6 +151,23 @@ const common = {
         .array(z.string().min(1))
         .default([])
         .describe("Azure: object ids of Entra groups. AWS: ARNs of IAM roles."),
+      registry: z
+        .string()
+        .min(1)
+        .optional()
+        .describe(
+          "Azure: resource id of a private container registry that nodes may pull from. AWS needs none for ECR.",
+        ),
+    })
+    .prefault({}),
+  images: z
+    .strictObject({
+      registry: z
+        .string()
+        .min(1)
+        .default("ghcr.io/penstock")
+        .describe("Where the images of the gateway and the agents are."),
+      version: z.string().min(1).optional().describe("Tag of the images; default: that of this release."),
     })
     .prefault({}),
   pools: z.array(pool).default([]),

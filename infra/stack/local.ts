@@ -37,10 +37,15 @@ export const stackModel = z
   })
   .describe("A model: an id that clients name, and where its weights come from.");
 
-/** Name of a pool or fleet: it becomes part of Kubernetes names and of labels. */
+/** Name of a fleet: it becomes part of Kubernetes names and of labels. */
 export const itemName = z
   .string()
   .regex(/^[a-z][a-z0-9-]{0,39}$/, "must be lower-case letters, digits and `-`, at most 40");
+
+/** Name of a pool: with capacity and size behind it, it becomes the name of node pools. */
+export const poolName = z
+  .string()
+  .regex(/^[a-z][a-z0-9-]{0,19}$/, "must be lower-case letters, digits and `-`, at most 20");
 
 const fleet = z
   .strictObject({

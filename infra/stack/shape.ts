@@ -1,7 +1,7 @@
 import { z } from "zod";
 
-/** How weights or a KV cache are stored. */
-export const weightTypes = ["fp32", "bf16", "fp16", "fp8", "int8", "int4", "fp4"] as const;
+/** How weights are stored. `fp4` is NVIDIA's; `mxfp4` the open one of gpt-oss, which older GPUs read too. */
+export const weightTypes = ["fp32", "bf16", "fp16", "fp8", "int8", "int4", "fp4", "mxfp4"] as const;
 export type WeightType = (typeof weightTypes)[number];
 
 /** What of a model decides the memory that it takes: from its `config.json` and the index of its weights. */

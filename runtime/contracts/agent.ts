@@ -133,6 +133,8 @@ export const engineLoad = z.object({
   kv_usage: z.number().nullable(),
   /** Share of prompt tokens found in the prefix cache since the engine started, 0 to 1. */
   kv_hit_rate: z.number().nullable(),
+  /** Tokens that fit in the KV cache. Agents of versions before do not say. */
+  kv_tokens: z.number().nullable().default(null),
   /** Signals that this engine should have and its page has not: a renamed metric. Never read them as 0. */
   missing_signals: z.array(z.string()),
 });
@@ -163,6 +165,8 @@ export const modelReport = z.object({
     sleep: z.number().nullable(),
     wake: z.number().nullable(),
     unload: z.number().nullable(),
+    /** To fetch, check and load an adapter. Agents of versions before do not say. */
+    adapter: z.number().nullable().default(null),
   }),
 });
 

@@ -1,5 +1,5 @@
 /** Ports that a service listens on unless told otherwise. The engine's is that of its command line. */
-export const defaultPorts = { gateway: 8080, agent: 8081, engine: 8082 } as const;
+export const defaultPorts = { gateway: 8080, agent: 8081, engine: 8082, scaler: 8090 } as const;
 
 /** Environment variables that Penstock reads; only a `main.ts` does so. */
 export const envNames = {
@@ -21,6 +21,13 @@ export const envNames = {
   /** Stores that several gateways share. */
   redisUrl: "PENSTOCK_REDIS_URL",
   postgresUrl: "PENSTOCK_POSTGRES_URL",
+  /** OpenTelemetry's own: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables. */
+  otelDisabled: "OTEL_SDK_DISABLED",
+  otelEndpoint: "OTEL_EXPORTER_OTLP_ENDPOINT",
+  otelTracesEndpoint: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+  otelServiceName: "OTEL_SERVICE_NAME",
+  otelSampler: "OTEL_TRACES_SAMPLER",
+  otelSamplerArg: "OTEL_TRACES_SAMPLER_ARG",
   /** Where `npm run keys` finds keys and tenants: a file or a PostgreSQL URL. */
   recordStore: "PENSTOCK_RECORD_STORE",
 } as const;

@@ -9,6 +9,9 @@ const addressRange = z
   .string()
   .regex(/^[0-9a-fA-F.:]+(\/\d{1,3})?$/, "must be an IP address or a range such as 10.0.0.0/8");
 
+/** Where data is kept and handled, in words of the operator such as `eu`. */
+export const residency = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "must be 1 to 63 of a-z, 0-9 and `-`");
+
 /** What a tenant may use. An absent limit is no limit. */
 export const tenantLimits = z.strictObject({
   requestsPerMinute: z.int().min(1).optional(),
@@ -33,6 +36,8 @@ export const tenant = z.strictObject({
   limits: tenantLimits.prefault({}),
   /** Addresses that its requests may come from; empty for any. */
   allowedAddresses: z.array(addressRange).max(100).default([]),
+  /** Where its requests may go when a provider answers in place of this gateway's fleets: empty for nowhere, absent for anywhere. */
+  residencies: z.array(residency).max(100).optional(),
 });
 
 export type Tenant = z.infer<typeof tenant>;

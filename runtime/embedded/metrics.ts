@@ -11,6 +11,8 @@ export interface GaugeReadings {
   readonly waiting: number;
   /** Share of the KV cache that holds tokens, 0 to 1. */
   readonly kvUsage: number;
+  /** Tokens that fit in the KV cache. */
+  readonly kvTokens: number;
 }
 
 /** The engine's Prometheus metrics. They hold counts and times, never text. */
@@ -19,6 +21,7 @@ export class EngineMetrics {
   readonly #running = this.#gauge("requests_running", "Requests that the engine works on.");
   readonly #waiting = this.#gauge("requests_waiting", "Requests that wait for their turn.");
   readonly #kvUsage = this.#gauge("kv_cache_usage_ratio", "Share of the KV cache that holds tokens, 0 to 1.");
+  readonly #kvTokens = this.#gauge("kv_cache_capacity_tokens", "Tokens that fit in the KV cache.");
   readonly #memory = this.#gauge("process_resident_memory_bytes", "Resident memory of the engine process.");
   readonly promptTokens = this.#counter("prompt_tokens_total", "Prompt tokens of all requests.");
   readonly cachedTokens = this.#counter("cached_prompt_tokens_total", "Prompt tokens that were in the KV cache.");
@@ -46,6 +49,7 @@ export class EngineMetrics {
     this.#running.set(readings.running);
     this.#waiting.set(readings.waiting);
     this.#kvUsage.set(readings.kvUsage);
+    this.#kvTokens.set(readings.kvTokens);
     this.#memory.set(process.memoryUsage.rss());
     return await this.#registry.metrics();
   }

@@ -35,6 +35,7 @@ export const embedded: Engine<SpecOf<"embedded">> = {
       promptTokensTotal: [{ name: "penstock_engine_prompt_tokens_total" }],
       generationTokensTotal: [{ name: "penstock_engine_generation_tokens_total" }],
     },
+    kvTokens: (series) => series("penstock_engine_kv_cache_capacity_tokens")[0]?.value ?? null,
   }),
   refusals: () => [],
   // It puts as many layers on a GPU as fit by itself, which is what a laptop needs; it reserves nothing.

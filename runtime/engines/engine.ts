@@ -104,10 +104,21 @@ export interface MetricName {
   readonly labels?: Readonly<Record<string, string>>;
 }
 
+/** A sample of a Prometheus page. */
+export interface Sample {
+  readonly value: number;
+  readonly labels: ReadonlyMap<string, string>;
+}
+
+/** Samples of the series with this name. */
+export type Series = (name: string) => readonly Sample[];
+
 /** Where an engine's metrics are, and what it calls each signal: newest name first, older ones behind. */
 export interface EngineMetrics {
   readonly call: EngineCall;
   readonly names: Readonly<Record<EngineSignal, readonly MetricName[]>>;
+  /** Tokens that fit in the KV cache, from the page or from the spec; null or no number where it is not told. */
+  kvTokens(series: Series): number | null;
 }
 
 /** GPUs that a spec takes on each node. */

@@ -29,7 +29,7 @@ export const llamacpp: Engine<Spec> = {
     multiNode: false,
     cpu: true,
   },
-  metrics: () => ({
+  metrics: ({ contextSize, parallelSequences }) => ({
     call: { method: "GET", path: "/metrics" },
     names: {
       running: [{ name: "llamacpp:requests_processing" }],
@@ -40,6 +40,7 @@ export const llamacpp: Engine<Spec> = {
       promptTokensTotal: [{ name: "llamacpp:prompt_tokens_total" }],
       generationTokensTotal: [{ name: "llamacpp:tokens_predicted_total" }],
     },
+    kvTokens: () => contextSize * parallelSequences,
   }),
   refusals,
   gpus: gpuNeed,

@@ -1,4 +1,4 @@
-import { engineSignals, type EngineMetrics, type EngineSignal, type MetricName } from "./engine.ts";
+import { engineSignals, type EngineMetrics, type EngineSignal, type MetricName, type Sample } from "./engine.ts";
 
 /** What a metrics page says. */
 export interface SignalReading {
@@ -34,9 +34,21 @@ export function readSignals({ names }: EngineMetrics, page: string): SignalReadi
   return { values, missing: engineSignals.filter((signal) => names[signal].length > 0 && values[signal] === null) };
 }
 
-interface Sample {
-  readonly value: number;
-  readonly labels: ReadonlyMap<string, string>;
+/** A hundred times what the largest node of today holds for a small model. */
+const maxKvTokens = 1e10;
+
+/** Tokens that fit in an engine's KV cache, from its Prometheus page; null when it does not say, or says nonsense. */
+export function readKvTokens(metrics: EngineMetrics, page: string): number | null {
+  const lines = page.split("\n");
+  const tokens = metrics.kvTokens((name) => lines.flatMap((line) => sampleOf(line, name) ?? []));
+  return tokens !== null && tokens >= 1 && tokens <= maxKvTokens ? Math.floor(tokens) : null;
+}
+
+function sampleOf(line: string, name: string): Sample | undefined {
+  if (!line.startsWith(name)) return undefined;
+  const found = sampleLine.exec(line);
+  const value = Number(found?.[3]);
+  return found?.[1] === name && Number.isFinite(value) ? { value, labels: labelsOf(found[2] ?? "") } : undefined;
 }
 
 function firstOf(names: readonly MetricName[], samples: ReadonlyMap<string, readonly Sample[]>): number | null {

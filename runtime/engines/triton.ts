@@ -42,7 +42,7 @@ export const triton: Engine<Spec> = {
     multiNode: false,
     cpu: false,
   },
-  metrics: ({ backend }) => ({ call: { method: "GET", path: "/metrics" }, names: names[backend] }),
+  metrics: ({ backend }) => ({ call: { method: "GET", path: "/metrics" }, names: names[backend], kvTokens }),
   refusals,
   gpus: (spec) => ({
     count: spec.tensorParallel,
@@ -65,6 +65,15 @@ export const triton: Engine<Spec> = {
     if (spec.task === "embed") return [embeddingProbe(servedName)];
     return spec.backend === "vllm" ? [completionProbe(servedName)] : [textProbe(servedName)];
   },
+};
+
+/** TensorRT-LLM's blocks; the vLLM back end tells nothing of them. */
+const kvTokens: EngineMetrics["kvTokens"] = (series) => {
+  const blocks = series("nv_trt_llm_kv_cache_block_metrics");
+  const told = (type: string): number | undefined =>
+    blocks.find(({ labels }) => labels.get("kv_cache_block_type") === type)?.value;
+  const [most, each] = [told("max"), told("tokens_per")];
+  return most === undefined || each === undefined ? null : most * each;
 };
 
 /** What each back end publishes. */

@@ -52,6 +52,11 @@ export const trtllm: Engine<Spec> = {
       promptTokensTotal: [{ name: "trtllm_prompt_tokens_total" }],
       generationTokensTotal: [{ name: "trtllm_generation_tokens_total" }],
     },
+    kvTokens(series) {
+      const blocks = series("trtllm_kv_cache_max_blocks")[0]?.value;
+      const blockTokens = series("trtllm_kv_cache_tokens_per_block")[0]?.value;
+      return blocks === undefined || blockTokens === undefined ? null : blocks * blockTokens;
+    },
   }),
   refusals,
   // The KV cache takes its fraction of what the weights leave, so two engines on one GPU would take from each other.

@@ -1,5 +1,5 @@
 import type { SpecOf } from "../contracts/engine.ts";
-import type { Engine, EngineCall } from "./engine.ts";
+import type { Engine, EngineCall, Sample } from "./engine.ts";
 import { completionProbe, embeddingProbe } from "./shared.ts";
 import { vllmLaunch } from "./vllm-launch.ts";
 import { vllmRefusals } from "./vllm-refusals.ts";
@@ -45,6 +45,8 @@ export const vllm: Engine<Spec> = {
       promptTokensTotal: [{ name: "vllm:prompt_tokens_total" }],
       generationTokensTotal: [{ name: "vllm:generation_tokens_total" }],
     },
+    // One series for each engine of a data-parallel server.
+    kvTokens: (series) => series("vllm:cache_config_info").reduce((sum, sample) => sum + kvTokensOf(sample), 0),
   }),
   refusals: vllmRefusals,
   gpus: (spec) => ({
@@ -72,6 +74,17 @@ export const vllm: Engine<Spec> = {
   }),
   golden: (spec, model) => [spec.task === "embed" ? embeddingProbe(model) : completionProbe(model)],
 };
+
+/**
+ * Blocks of models with several kinds of attention differ in size, so that the product is right for the plain ones alone
+ * (vllm#51163); newer versions tell the tokens themselves.
+ */
+function kvTokensOf({ labels }: Sample): number {
+  const [told, blocks, blockTokens] = ["kv_cache_size_tokens", "num_gpu_blocks", "block_size"].map((label) =>
+    Number(labels.get(label)),
+  );
+  return told !== undefined && told > 0 ? told : (blocks ?? Number.NaN) * (blockTokens ?? Number.NaN);
+}
 
 /**
  * What wakes vLLM from each level of sleep. Level 2 dropped the weights: room for them first, then the weights from

@@ -11,13 +11,17 @@ import { problemLines } from "../contracts/validate.ts";
 import { logLevels } from "../lib/log.ts";
 import { directoryOptions } from "./fleet/directory.ts";
 import { AddressList } from "./identity/addresses.ts";
+import { hookOptions } from "./hooks/options.ts";
 import { issuer } from "./identity/issuer.ts";
+import { modelPrice } from "./metering/prices.ts";
+import { providerConfig, spillProblems, spillRule } from "./providers/options.ts";
 import { defaultPolicy, policyNames } from "./routing/index.ts";
+import { hedgingConfig } from "./stages/hedge.ts";
+import { tracingConfig } from "./telemetry/options.ts";
 
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "must be 1 to 63 of a-z, 0-9 and `-`");
 const seconds = z.number().positive().max(86_400);
 const addressRange = z.string().refine(AddressList.isRange, "is no IP address or range such as 10.0.0.0/8");
-const usd = z.number().min(0);
 
 /** A gateway's config file. Only fleets and models must be there; an unknown field is an error. */
 export const gatewayConfig = z.strictObject({
@@ -74,21 +78,28 @@ export const gatewayConfig = z.strictObject({
     .prefault({}),
   routing: z.enum(policyNames).default(defaultPolicy),
   /** USD, by model or by `model:adapter`. */
-  prices: z
-    .record(
-      z.string(),
-      z.strictObject({
-        perMillionPromptTokens: usd.optional(),
-        perMillionCachedTokens: usd.optional(),
-        perMillionCompletionTokens: usd.optional(),
-        perAudioMinute: usd.optional(),
-      }),
-    )
-    .default({}),
+  prices: z.record(z.string(), modelPrice).default({}),
+  /** Others who can answer: Penstock gateways elsewhere, and whoever speaks OpenAI's API. */
+  providers: z.array(providerConfig).default([]),
+  /** When requests for a model go to them. */
+  spill: z.array(spillRule).default([]),
+  /** Models whose slow requests are sent to a second replica; the first answer counts. */
+  hedging: hedgingConfig.optional(),
   /** Models whose answers are given again when the same tenant sends the same request that samples nothing. */
   responseCache: z.strictObject({ models: z.array(modelId).min(1), seconds: seconds.default(3_600) }).optional(),
+  /** Modules that see requests and answers, in this order. */
+  hooks: z.array(hookOptions).max(32).default([]),
+  /** Spans of requests, by OpenTelemetry. */
+  tracing: tracingConfig.optional(),
   /** Usage as JSON lines. */
   usageFile: z.string().min(1).optional(),
+  /** KEDA's external scaler: the demand of each fleet over gRPC. Plain text; let only KEDA reach it. */
+  scaler: z
+    .strictObject({
+      host: z.string().min(1).default("127.0.0.1"),
+      port: z.int().min(0).max(65_535).default(defaultPorts.scaler),
+    })
+    .optional(),
   /** Hosts that images and files of a request may be fetched from by the engine. */
   allowedHosts: z.array(z.string().min(1)).default([]),
   /** Requests that wait while their model loads. */
@@ -124,7 +135,8 @@ export async function readGatewayConfig(path: string): Promise<GatewayConfig> {
 }
 
 /** What one field says of another. */
-function crossProblems({ fleets, models, aliases, responseCache }: GatewayConfig): string[] {
+function crossProblems(config: GatewayConfig): string[] {
+  const { fleets, models, aliases, responseCache, hedging, hooks } = config;
   const fleetNames = new Set(fleets.map((fleet) => fleet.name));
   const ids = new Set(models.map(({ id }) => id));
   return [
@@ -136,6 +148,15 @@ function crossProblems({ fleets, models, aliases, responseCache }: GatewayConfig
     ...(responseCache?.models ?? []).flatMap((model, at) =>
       ids.has(model) ? [] : [`responseCache.models[${at}]: no model named \`${model}\`; there are ${list(ids)}`],
     ),
+    ...(hedging?.models ?? []).flatMap((model, at) =>
+      ids.has(model) ? [] : [`hedging.models[${at}]: no model named \`${model}\`; there are ${list(ids)}`],
+    ),
+    ...hooks.flatMap((hook, at) =>
+      (hook.models ?? []).flatMap((model, which) =>
+        ids.has(model) ? [] : [`hooks[${at}].models[${which}]: no model named \`${model}\`; there are ${list(ids)}`],
+      ),
+    ),
+    ...spillProblems(config),
     ...Object.entries(aliases).flatMap(([alias, choices]) => [
       ...(ids.has(alias) ? [`aliases.${alias}: a model has this name`] : []),
       ...choices.flatMap(({ model }, at) =>

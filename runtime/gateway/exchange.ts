@@ -1,17 +1,21 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Principal } from "../contracts/tenant.ts";
+import type { Outlet } from "../lib/outlet.ts";
 import type { EndpointPath } from "./api/endpoints.ts";
 import type { Account } from "./metering/metering.ts";
+import type { Trip } from "./providers/trip.ts";
 import type { Deployment } from "./registry/catalog.ts";
 import type { ReadRequest } from "./stages/read.ts";
 import type { Recorder } from "./stages/response-cache.ts";
+import type { RequestTrace } from "./telemetry/tracing.ts";
 
 /** One request on its way through the stages. */
 export interface Exchange {
   /** Returned to the client and written in every log line of the request. */
   readonly id: string;
   readonly incoming: IncomingMessage;
-  readonly outgoing: ServerResponse;
+  /** Node's own response, or what stands in front of it while hooks see the answer. */
+  readonly outgoing: Outlet;
   /** The engine's path, such as `/v1/chat/completions`. */
   readonly path: EndpointPath;
   readonly principal: Principal;
@@ -21,8 +25,14 @@ export interface Exchange {
   readonly adapter: string | undefined;
   /** What the request cost, as the relay sees it. */
   readonly account: Account;
+  /** Its way to a provider when home cannot answer it; null where it must stay. */
+  readonly trip: Trip | null;
+  /** Waits for its place among the requests of its model, if it has none yet. */
+  readonly takePlace: () => Promise<void>;
   /** Keeps the answer for the response cache; null where it is not kept. */
   readonly recorder: Recorder | null;
+  /** Null where nothing is traced. */
+  readonly trace: RequestTrace | null;
   /** Aborted when the client leaves. */
   readonly signal: AbortSignal;
 }

@@ -1,25 +1,19 @@
+import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
-import type { IncomingMessage } from "node:http";
-import type { Hono } from "hono";
-import { tenant, type Principal, type Tenant } from "../contracts/tenant.ts";
 import type { Registry } from "prom-client";
 import type { Logger } from "../lib/log.ts";
 import { liveGauge } from "../lib/metrics.ts";
-import { peerAddress } from "../lib/proxy-protocol.ts";
 import { Relay } from "../lib/relay.ts";
 import { serve, type ServeOptions } from "../lib/serve.ts";
 import { Admission } from "./admission/admission.ts";
 import type { QueueLimits } from "./admission/fair-queue.ts";
+import { Demand } from "./demand/demand.ts";
+import { startExternalScaler } from "./demand/external-scaler.ts";
 import { Agents } from "./fleet/agents.ts";
+import { FleetSnapshots } from "./fleet/snapshots.ts";
 import { gatewayApp } from "./http/app.ts";
+import { Hooks } from "./hooks/hooks.ts";
 import { AddressList } from "./identity/addresses.ts";
-import { ApiKeys } from "./identity/api-keys.ts";
-import { clientAddress } from "./identity/client-address.ts";
-import { Identity } from "./identity/identity.ts";
-import { StaticKey } from "./identity/static-key.ts";
-import { Tokens } from "./identity/tokens.ts";
-import { adminApp, type AdminEnv } from "./keys/admin-app.ts";
-import { KeyService } from "./keys/key-service.ts";
 import { exposeModelTimes, UsageCounters } from "./metering/counters.ts";
 import { Ledger } from "./metering/ledger.ts";
 import { Metering } from "./metering/metering.ts";
@@ -29,9 +23,14 @@ import type { UsageSink } from "./metering/record.ts";
 import { UsageFile } from "./metering/usage-file.ts";
 import { UsageWriter } from "./metering/writer.ts";
 import type { GatewayOptions, Reloadable } from "./options.ts";
+import { peopleOf } from "./people.ts";
+import { Spill } from "./providers/spill.ts";
 import { Catalog } from "./registry/catalog.ts";
 import { ModelRegistry } from "./registry/registry.ts";
+import { reloader } from "./reload.ts";
 import { defaultPolicy } from "./routing/index.ts";
+import { AdapterLoads } from "./scheduling/adapter-loads.ts";
+import { Hedging } from "./stages/hedge.ts";
 import { Holds } from "./stages/hold.ts";
 import { Meter } from "./stages/meter.ts";
 import { observeModels } from "./stages/observe.ts";
@@ -40,6 +39,7 @@ import { Routing } from "./stages/route.ts";
 import type { HotStore, Meters } from "./stores/hot.ts";
 import { openHotStore, openRecordStore, type HotStoreOptions } from "./stores/index.ts";
 import type { RecordStore } from "./stores/record.ts";
+import { openTracing } from "./telemetry/tracing.ts";
 
 /** A gateway that listens. */
 export interface Gateway {
@@ -86,7 +86,12 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
   const listening = await serve(app, options.listen, listenerOf(options, log));
   stack.defer(() => listening.close(options.drainTimeoutMs));
   await agents.start();
-  const { registry } = parts;
+  const { registry, demand } = parts;
+  if (options.scaler !== undefined) {
+    const fleets = (): string[] => options.fleets.map(({ name }) => name);
+    const scaler = stack.use(await startExternalScaler(options.scaler, { demand, fleets }));
+    log.info({ address: scaler.address }, "demand is told to KEDA");
+  }
   registry.warmUp();
   const running = stack.move();
   return {
@@ -103,54 +108,91 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
 /** Everything between the network and the agents. What is built is taken down by `stack`, the last part first. */
 async function buildParts(options: GatewayOptions, { stack, log }: { stack: AsyncDisposableStack; log: Logger }) {
   const onError = (error: unknown): void => log.warn({ err: error }, "store failed");
+  const tracing =
+    options.tracing === undefined ? null : stack.use(await openTracing(options.tracing, { version: version(), log }));
   const hot = stack.use(await openHotStore(hotStoreOf(options, log), onError));
-  const agents = new Agents(options.fleets, { token: options.agentToken, log });
-  const catalog = new Catalog(options.models, options.aliases);
-  const registry = new ModelRegistry(agents, { catalog, leases: hot, log });
-  stack.defer(() => agents.stop());
-  stack.defer(() => registry.stop());
+  const { agents, registry, adapters } = fleetOf(options, { hot, stack, log });
+  const { catalog } = registry;
   const holds = new Holds(options.hold);
   const relay = new Relay({ keepAlive: true });
   stack.defer(() => relay.close());
   const meter = new Meter(registry, holds);
-  let priceTable = pricesOf(options);
-  const prices = (): PriceTable => priceTable;
-  const records = stack.use(await recordsOf(options, log));
-  const metering = meteringOf(options, { meter, prices, records, log, stack });
-  const { takeTenants, ...people } = peopleOf(options, { records, log });
-  const { responseCache } = options;
+  const hooks = stack.use(await Hooks.start(options.hooks ?? [], { registry: meter.registry, log }));
+  const { writeTenants, useTenants, usePrices, ...books } = await booksOf(options, { meter, stack, log });
+  const demand = stack.use(new Demand({ tallies: hot, gatewayId: randomUUID(), onError }));
   const routing = new Routing(registry, options.routing ?? defaultPolicy);
-  const times = new ModelTimes();
-  observeModels(agents, { catalog, times });
-  exposeModelTimes(meter.registry, times);
+  exposeTimes(meter.registry, { agents, catalog });
   exposeStore(meter.registry, hot);
   const admission = stack.use(admissionOf(options, { meters: hot, registry, onError }));
   // More replicas are more places; those who wait for one are told.
   agents.onChange(() => catalog.all.forEach(({ name }) => admission.queue.refill(name)));
+  const parts = { registry, agents, queue: admission.queue, relay, metrics: meter.registry, log };
+  const spill = stack.use(new Spill(options, { ...parts, betweenBytesTimeoutMs: options.betweenBytesTimeoutMs }));
+  const hedging = new Hedging(options.hedging, meter.registry);
   return {
-    ...people,
+    ...books,
     agents,
     registry,
     holds,
+    adapters,
     relay,
     meter,
-    metering,
     admission,
     routing,
-    responses:
-      responseCache === undefined
-        ? null
-        : new ResponseCache(responseCache, { values: hot, registry: meter.registry, log }),
-    prices,
+    spill,
+    hedging,
+    demand,
+    responses: responsesOf(options, { values: hot, registry: meter.registry, log }),
+    hooks,
+    tracing,
     store: hot,
-    reload: async (changed: Reloadable): Promise<void> => {
-      // Models first: they alone can be refused.
-      await registry.reload(changed.models, changed.aliases ?? {});
-      await takeTenants(changed.tenants ?? []);
+    reload: reloader({ hooks, registry, routing, spill, hedging, writeTenants, useTenants, usePrices }),
+  };
+}
+
+/** The agents and the models on them. */
+function fleetOf(
+  options: GatewayOptions,
+  { hot, stack, log }: { readonly hot: HotStore; readonly stack: AsyncDisposableStack; readonly log: Logger },
+) {
+  const { fleets, agentToken: token } = options;
+  const agents = new Agents(fleets, { token, log, snapshots: new FleetSnapshots(hot, log) });
+  const catalog = new Catalog(options.models, options.aliases);
+  const registry = new ModelRegistry(agents, { catalog, leases: hot, log });
+  const adapters = new AdapterLoads(agents, { maxMs: options.hold.maxSeconds * 1_000, log });
+  for (const part of [agents, registry, adapters]) stack.defer(() => part.stop());
+  return { agents, registry, adapters };
+}
+
+/** Who may use the gateway, and what they used. */
+async function booksOf(
+  options: GatewayOptions,
+  { meter, stack, log }: { readonly meter: Meter; readonly stack: AsyncDisposableStack; readonly log: Logger },
+) {
+  let priceTable = pricesOf(options);
+  const prices = (): PriceTable => priceTable;
+  const records = stack.use(await recordsOf(options, log));
+  return {
+    ...peopleOf(options, { records, log }),
+    metering: meteringOf(options, { meter, prices, records, log, stack }),
+    prices,
+    usePrices: (changed: Reloadable): void => {
       priceTable = pricesOf(changed);
-      routing.policy = changed.routing ?? defaultPolicy;
     },
   };
+}
+
+function exposeTimes(metrics: Registry, { agents, catalog }: { agents: Agents; catalog: Catalog }): void {
+  const times = new ModelTimes();
+  observeModels(agents, { catalog, times });
+  exposeModelTimes(metrics, times);
+}
+
+function responsesOf(
+  { responseCache }: GatewayOptions,
+  parts: ConstructorParameters<typeof ResponseCache>[1],
+): ResponseCache | null {
+  return responseCache === undefined ? null : new ResponseCache(responseCache, parts);
 }
 
 function pricesOf({ prices = {} }: Reloadable): PriceTable {
@@ -211,59 +253,11 @@ function capacityOf(name: string, { registry, options }: { registry: ModelRegist
   return maxRunningPerReplica * Math.max(1, model === undefined ? 0 : registry.replicas(model).length);
 }
 
-interface People {
-  /** Who sends a request: by its credential, from an address that may. */
-  readonly identify: (incoming: IncomingMessage) => Promise<Principal>;
-  /** The admin API; null without a record store. */
-  readonly admin: Hono<AdminEnv> | null;
-  /** Writes tenants of a changed config down; their limits hold from the next request on. */
-  readonly takeTenants: (tenants: readonly Tenant[]) => Promise<void>;
-}
-
-function peopleOf(options: GatewayOptions, { records, log }: { records: RecordStore | null; log: Logger }): People {
-  const { apiKey, allowedAddresses, proxies, issuers = [] } = options;
-  const keys = records === null ? null : new ApiKeys(records, log);
-  const tokens = records === null || issuers.length === 0 ? null : new Tokens({ issuers, records, log });
-  const staticKey = apiKey === null ? null : new StaticKey(apiKey, ownerOf(options.tenants));
-  const identity = new Identity({
-    // The configured key first: it may look like one of another kind.
-    authenticators: [staticKey, keys, tokens].filter((each) => each !== null),
-    allowedAddresses: allowedAddresses === undefined ? null : new AddressList(allowedAddresses),
-  });
-  const trust = {
-    trustedProxies: new AddressList(proxies?.trusted ?? []),
-    header: proxies?.header ?? ("x-forwarded-for" as const),
-  };
-  const identify = ({ headers, socket }: IncomingMessage): Promise<Principal> =>
-    identity.authenticate(headers, clientAddress(peerAddress(socket), headers, trust));
-  const onChange = (): void => {
-    keys?.invalidate();
-    tokens?.invalidate();
-  };
-  const takeTenants = async (tenants: readonly Tenant[]): Promise<void> => {
-    await putTenants(records, tenants);
-    if (staticKey !== null) staticKey.tenant = ownerOf(tenants);
-    onChange();
-  };
-  if (records === null) return { identify, admin: null, takeTenants };
-  const admin = adminApp({ keys: new KeyService(records), principalOf: identify, onChange, log });
-  return { identify, admin, takeTenants };
-}
-
-/** The tenant of the configuration's own key. */
-function ownerOf(tenants: readonly Tenant[] = []): Tenant {
-  return tenants.find(({ id }) => id === "default") ?? tenant.parse({ id: "default" });
-}
-
-async function putTenants(records: RecordStore | null, tenants: readonly Tenant[]): Promise<void> {
-  for (const each of tenants) await records?.putTenant(each);
-}
-
 /** The record store, with the tenants of the configuration in it. */
 async function recordsOf({ stores, tenants = [] }: GatewayOptions, log: Logger): Promise<RecordStore | null> {
   if (stores === undefined) return null;
   const records = await openRecordStore(stores.record, (error) => log.warn({ err: error }, "record store failed"));
-  await putTenants(records, tenants);
+  await records.putTenants(tenants);
   return records;
 }
 

@@ -6,7 +6,11 @@ import { envNames } from "../contracts/names.ts";
 import { createLog } from "../lib/log.ts";
 import { readGatewayConfig, type GatewayConfig } from "./config.ts";
 import { startGateway } from "./gateway.ts";
+import { checkHooks } from "./hooks/hooks.ts";
+import { locateHooks } from "./hooks/options.ts";
 import type { GatewayOptions, Reloadable } from "./options.ts";
+import type { ProviderOptions } from "./providers/options.ts";
+import { tracingOf, type TracingEnvironment } from "./telemetry/options.ts";
 
 const help = `The OpenAI endpoint in front of a fleet of agents.
 
@@ -18,13 +22,23 @@ Usage: npm run gateway -- --config gateway.yaml
 
 Environment: PENSTOCK_AGENT_TOKEN is the bearer token of the agents (required). PENSTOCK_API_KEY is a key that may do
 everything, to create the first keys. PENSTOCK_REDIS_URL and PENSTOCK_POSTGRES_URL name the stores that several gateways
-share. SIGTERM lets open requests end; SIGHUP reads the config again without dropping one.
+share. A provider's \`keyEnv\` names the variable with its key.
+SIGTERM lets open requests end; SIGHUP reads the config again without dropping one.
 `;
 
 const { env } = process;
 const mebibyte = 2 ** 20;
 
-async function optionsOf(config: GatewayConfig): Promise<GatewayOptions> {
+const tracingEnvironment: TracingEnvironment = {
+  disabled: env[envNames.otelDisabled],
+  endpoint: env[envNames.otelEndpoint],
+  tracesEndpoint: env[envNames.otelTracesEndpoint],
+  serviceName: env[envNames.otelServiceName],
+  sampler: env[envNames.otelSampler],
+  samplerArg: env[envNames.otelSamplerArg],
+};
+
+async function optionsOf(config: GatewayConfig, path: string): Promise<GatewayOptions> {
   const agentToken = env[envNames.agentToken];
   if (agentToken === undefined || agentToken === "") {
     throw new PenstockError("invalid_config", `${envNames.agentToken} must be the bearer token of the agents.`);
@@ -32,7 +46,8 @@ async function optionsOf(config: GatewayConfig): Promise<GatewayOptions> {
   const { hold } = config;
   return {
     ...config,
-    ...servedBy(config),
+    ...servedBy(config, path),
+    tracing: tracingOf(config.tracing, tracingEnvironment),
     listen: { host: config.host, port: config.port },
     apiKey: env[envNames.apiKey] ?? null,
     agentToken,
@@ -46,8 +61,16 @@ async function optionsOf(config: GatewayConfig): Promise<GatewayOptions> {
 }
 
 /** What a reload may change. */
-function servedBy({ models, aliases, tenants, prices, routing }: GatewayConfig): Reloadable {
+function servedBy(
+  config: GatewayConfig,
+  path: string,
+): Reloadable & { readonly providers: readonly ProviderOptions[] } {
+  const { models, aliases, tenants, prices, routing, providers, spill, hedging } = config;
   return {
+    spill,
+    hedging,
+    providers: providersOf(providers),
+    hooks: locateHooks(config.hooks, path),
     aliases,
     tenants,
     prices,
@@ -61,6 +84,18 @@ function servedBy({ models, aliases, tenants, prices, routing }: GatewayConfig):
       pinned,
     })),
   };
+}
+
+/** Providers with their keys. Throws `invalid_config` that names every variable that is missing. */
+function providersOf(providers: GatewayConfig["providers"]): ProviderOptions[] {
+  const missing = providers.flatMap(({ name, keyEnv }) =>
+    keyEnv === undefined || (env[keyEnv] ?? "") !== "" ? [] : [`${keyEnv} must be the key of provider \`${name}\`.`],
+  );
+  if (missing.length > 0) throw new PenstockError("invalid_config", missing.join("\n"));
+  return providers.map(({ keyEnv, ...provider }) => ({
+    ...provider,
+    key: keyEnv === undefined ? null : (env[keyEnv] ?? null),
+  }));
 }
 
 async function storesOf({ stores }: GatewayConfig): Promise<NonNullable<GatewayOptions["stores"]>> {
@@ -82,7 +117,7 @@ async function storesOf({ stores }: GatewayConfig): Promise<NonNullable<GatewayO
 
 async function run(path: string, config: GatewayConfig): Promise<void> {
   const log = createLog("gateway", config.logLevel);
-  const gateway = await startGateway(await optionsOf(config), log);
+  const gateway = await startGateway(await optionsOf(config, path), log);
   let isStopping = false;
   const stop = (reason: NodeJS.Signals): void => {
     if (isStopping) process.exit(130);
@@ -92,7 +127,7 @@ async function run(path: string, config: GatewayConfig): Promise<void> {
   };
   const reload = async (): Promise<void> => {
     try {
-      await gateway.reload(servedBy(await readGatewayConfig(path)));
+      await gateway.reload(servedBy(await readGatewayConfig(path), path));
       log.info("config was read again");
     } catch (thrown) {
       log.error({ reason: toPenstockError(thrown).message }, "the new config is not used; the old one stays");
@@ -118,8 +153,11 @@ async function main(): Promise<void> {
   if (values.config === undefined)
     throw new PenstockError("invalid_config", "Name a config with --config; see --help.");
   const config = await readGatewayConfig(values.config);
-  if (values.check === true) process.stdout.write(`${JSON.stringify(config, null, 2)}\n`);
-  else await run(values.config, config);
+  if (values.check === true) {
+    tracingOf(config.tracing, tracingEnvironment);
+    await checkHooks(locateHooks(config.hooks, values.config));
+    process.stdout.write(`${JSON.stringify(config, null, 2)}\n`);
+  } else await run(values.config, config);
 }
 
 try {

@@ -4,7 +4,9 @@ import type { TlsFiles } from "../lib/tls.ts";
 import type { QueueLimits } from "./admission/fair-queue.ts";
 import type { ProxyTrust } from "./identity/client-address.ts";
 import type { Issuer } from "./identity/issuer.ts";
+import type { HookOptions } from "./hooks/options.ts";
 import type { ModelPrice } from "./metering/prices.ts";
+import type { ProviderOptions, SpillRule } from "./providers/options.ts";
 import type { PolicyName } from "./routing/index.ts";
 import type { GuardOptions } from "./stores/guarded.ts";
 import type { RedisOptions } from "./stores/hot-redis.ts";
@@ -14,7 +16,9 @@ import type { ModelSpec } from "../contracts/model.ts";
 import type { ListenAddress } from "../lib/serve.ts";
 import type { Aliases } from "./registry/catalog.ts";
 import type { FleetOptions } from "./fleet/agents.ts";
+import type { HedgingOptions } from "./stages/hedge.ts";
 import type { ResponseCacheOptions } from "./stages/response-cache.ts";
+import type { TracingOptions } from "./telemetry/options.ts";
 
 /** A model that the gateway serves, and the engine that runs it. */
 export interface ServedModel {
@@ -74,10 +78,21 @@ export interface GatewayOptions {
   readonly routing?: PolicyName | undefined;
   /** By model, or by `model:adapter`. */
   readonly prices?: Readonly<Record<string, ModelPrice>> | undefined;
+  /** Others who can answer, and when requests go to them; absent for never. */
+  readonly providers?: readonly ProviderOptions[] | undefined;
+  readonly spill?: readonly SpillRule[] | undefined;
+  /** Which requests are sent to a second replica when the first is slow; absent for none. */
+  readonly hedging?: HedgingOptions | undefined;
   /** Answers that are given again; absent for none. */
   readonly responseCache?: ResponseCacheOptions | undefined;
+  /** Modules that see requests and answers, in this order. */
+  readonly hooks?: readonly HookOptions[] | undefined;
+  /** Where spans go; absent for nowhere. */
+  readonly tracing?: TracingOptions | undefined;
   /** Usage as JSON lines. */
   readonly usageFile?: string | undefined;
+  /** Where KEDA asks for the demand of fleets; absent for nowhere. */
+  readonly scaler?: ListenAddress | undefined;
   /** Hosts that images and files of a request may be fetched from by the engine. */
   readonly allowedHosts?: readonly string[] | undefined;
   readonly fleets: readonly FleetOptions[];
@@ -97,4 +112,7 @@ export interface GatewayOptions {
 }
 
 /** What a gateway takes while it runs. What is absent goes back to its default; tenants that are no more named stay. */
-export type Reloadable = Pick<GatewayOptions, "models" | "aliases" | "tenants" | "prices" | "routing">;
+export type Reloadable = Pick<
+  GatewayOptions,
+  "models" | "aliases" | "tenants" | "prices" | "routing" | "providers" | "spill" | "hedging" | "hooks"
+>;

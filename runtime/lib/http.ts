@@ -55,25 +55,33 @@ function digest(secret: string): Buffer {
 }
 
 /**
- * The whole body of a request, at most `maxBytes`.
- * Read from Node's own request, since web streams cost a multiple of it. Throws `body_too_large`.
+ * The whole body of a request, at most `maxBytes`. Rejects with `body_too_large` or `client_closed`.
+ * Read from the events of Node's own request: web streams cost a multiple of it, and an iterator of the request 5 µs.
  */
-export async function readBody(incoming: IncomingMessage, maxBytes: number): Promise<Buffer> {
-  const declared = Number(incoming.headers["content-length"] ?? 0);
-  const tooLarge = () =>
-    new PenstockError("body_too_large", `The body is larger than the limit of ${maxBytes} bytes; send less.`);
-  if (declared > maxBytes) throw tooLarge();
-  const chunks: Buffer[] = [];
-  let size = 0;
-  try {
-    for await (const chunk of incoming as AsyncIterable<Buffer>) {
+export function readBody(incoming: IncomingMessage, maxBytes: number): Promise<Buffer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
+  const tooLarge = (): void =>
+    reject(new PenstockError("body_too_large", `The body is larger than the limit of ${maxBytes} bytes; send less.`));
+  const left = (cause?: Error): void =>
+    reject(new PenstockError("client_closed", "The client left before its request was complete.", { cause }));
+  if (Number(incoming.headers["content-length"] ?? 0) > maxBytes) tooLarge();
+  else if (incoming.destroyed) left();
+  else {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    incoming.on("data", (chunk: Buffer) => {
       size += chunk.length;
-      if (size > maxBytes) throw tooLarge();
-      chunks.push(chunk);
-    }
-  } catch (cause) {
-    if (cause instanceof PenstockError) throw cause;
-    throw new PenstockError("client_closed", "The client left before its request was complete.", { cause });
+      // What is too much is read on and dropped, until the answer has left and the connection is closed.
+      if (size <= maxBytes) chunks.push(chunk);
+      else tooLarge();
+    });
+    incoming.once("end", () =>
+      resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)),
+    );
+    incoming.once("error", left);
+    incoming.once("close", () => {
+      if (!incoming.readableEnded) left();
+    });
   }
-  return Buffer.concat(chunks, size);
+  return promise;
 }

@@ -1,7 +1,9 @@
-import type { IncomingHttpHeaders, ServerResponse } from "node:http";
+import type { IncomingHttpHeaders } from "node:http";
 import type { Readable } from "node:stream";
-import { Agent, errors, type Dispatcher } from "undici";
-import { errorFromBody, PenstockError } from "../contracts/errors.ts";
+import { Agent, type Dispatcher } from "undici";
+import { PenstockError } from "../contracts/errors.ts";
+import { parsedBody, refusalError, upstreamError } from "./relay-errors.ts";
+import type { Outlet } from "./outlet.ts";
 import { writeSseError } from "./sse.ts";
 
 /**
@@ -15,6 +17,18 @@ export interface RelayTap {
   write(chunk: Buffer): Buffer | null;
   /** The last byte has come. Returns what was held back. */
   end(): Buffer | null;
+}
+
+/** Who may still say no to an answer: with a gate nothing of one leaves before the first byte of its body is there. */
+export interface RelayGate {
+  /** Gives the request up while nothing of its answer has left; it then rejects with the reason. */
+  readonly signal: AbortSignal;
+  /** The headers that the client gets; null for an answer that is kept back. Absent: all, and 502 and 503 are kept back. */
+  admits?(status: number, headers: IncomingHttpHeaders): IncomingHttpHeaders | null;
+  /** The first byte of the body has come, or its end; false gives the request up. */
+  opens(): boolean;
+  /** The error for an answer that was kept back; `body` is undefined where it was no JSON. */
+  refusal?(body: unknown): PenstockError;
 }
 
 /** One request to send on. */
@@ -31,6 +45,7 @@ export interface RelayRequest {
   /** How long the upstream may be silent inside a body, and the client may leave what came of it unread. */
   readonly betweenBytesTimeoutMs: number;
   readonly tap?: RelayTap;
+  readonly gate?: RelayGate;
   /** What follows `event: error` when a stream breaks. OpenAI's body, unless the client knows another shape. */
   errorBody?(error: PenstockError): object;
 }
@@ -97,7 +112,7 @@ export class Relay {
    * `upstream_failed`, `upstream_timeout`, or what the upstream itself said with 502 or 503.
    * Afterwards a failure is an SSE error event (or a destroyed socket) and the outcome `cut`.
    */
-  relay(request: RelayRequest, outgoing: ServerResponse): Promise<RelayResult> {
+  relay(request: RelayRequest, outgoing: Outlet): Promise<RelayResult> {
     const { promise, resolve, reject } = Promise.withResolvers<RelayResult>();
     const handler = new RelayHandler(request, outgoing, { resolve, reject });
     this.#agent.dispatch(
@@ -128,7 +143,7 @@ interface Settle {
 
 class RelayHandler implements Dispatcher.DispatchHandler {
   readonly #request: RelayRequest;
-  readonly #outgoing: ServerResponse;
+  readonly #outgoing: Outlet;
   readonly #settle: Settle;
   #controller: Dispatcher.DispatchController | undefined;
   #status = 0;
@@ -136,6 +151,8 @@ class RelayHandler implements Dispatcher.DispatchHandler {
   #streaming = false;
   /** The body of a 502 or 503, kept back for the caller; undefined while the body is relayed. */
   #refusal: Buffer[] | undefined;
+  /** Headers of an answer whose first byte has not come; undefined once it has left, and without a gate. */
+  #waiting: IncomingHttpHeaders | undefined;
   /** Runs while the client has not read what was written. */
   #unread: NodeJS.Timeout | undefined;
 
@@ -143,16 +160,20 @@ class RelayHandler implements Dispatcher.DispatchHandler {
     if (!this.#outgoing.writableFinished) this.#controller?.abort(new ClientLeft());
   };
 
-  constructor(request: RelayRequest, outgoing: ServerResponse, settle: Settle) {
+  readonly #onGivenUp = (): void => this.#controller?.abort(this.#request.gate?.signal.reason);
+
+  constructor(request: RelayRequest, outgoing: Outlet, settle: Settle) {
     this.#request = request;
     this.#outgoing = outgoing;
     this.#settle = settle;
     outgoing.on("close", this.#onClientClosed);
+    request.gate?.signal.addEventListener("abort", this.#onGivenUp);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
     if (this.#outgoing.destroyed) controller.abort(new ClientLeft());
+    else if (this.#request.gate?.signal.aborted === true) this.#onGivenUp();
   }
 
   onResponseStart(_: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
@@ -161,10 +182,16 @@ class RelayHandler implements Dispatcher.DispatchHandler {
     this.#status = status;
     // After a held stream has begun the status line is gone, so every refusal goes through the caller.
     const held = this.#outgoing.headersSent;
-    if (status === 502 || status === 503 || (held && status >= 400)) {
-      this.#refusal = [];
-      return;
-    }
+    const { gate } = this.#request;
+    const isRefusal = status === 502 || status === 503 || (held && status >= 400);
+    const passing = gate?.admits === undefined ? (isRefusal ? null : headers) : gate.admits(status, headers);
+    if (passing === null) this.#refusal = [];
+    else if (gate === undefined) this.#begin(status, passing);
+    else this.#waiting = passing;
+  }
+
+  #begin(status: number, headers: IncomingHttpHeaders): void {
+    const held = this.#outgoing.headersSent;
     this.#streaming = held || (headers["content-type"] ?? "").startsWith("text/event-stream");
     const { tap } = this.#request;
     tap?.begin(status, headers);
@@ -181,9 +208,22 @@ class RelayHandler implements Dispatcher.DispatchHandler {
       if (this.#bytes <= maxErrorBytes) this.#refusal.push(chunk);
       return;
     }
+    if (this.#waiting !== undefined && !this.#opens(this.#waiting)) {
+      controller.abort(new GivenUp());
+      return;
+    }
     const { tap } = this.#request;
     const passed = tap === undefined ? chunk : tap.write(chunk);
     if (passed !== null && !this.#outgoing.write(passed)) this.#waitForReader(controller);
+  }
+
+  /** Whether the gate lets the answer begin; if so, it has. */
+  #opens(headers: IncomingHttpHeaders): boolean {
+    const opens = this.#request.gate?.opens() ?? true;
+    if (!opens) return false;
+    this.#waiting = undefined;
+    this.#begin(this.#status, headers);
+    return true;
   }
 
   /** The upstream waits with us, its place in a batch taken, so a client that reads nothing is cut off. */
@@ -199,7 +239,12 @@ class RelayHandler implements Dispatcher.DispatchHandler {
   onResponseEnd(): void {
     this.#release();
     if (this.#refusal !== undefined) {
-      this.#settle.reject(refusalError(this.#status, this.#refusal));
+      const body = parsedBody(this.#refusal);
+      this.#settle.reject(this.#request.gate?.refusal?.(body) ?? refusalError(this.#status, body));
+      return;
+    }
+    if (this.#waiting !== undefined && !this.#opens(this.#waiting)) {
+      this.#settle.reject(upstreamError(new GivenUp()));
       return;
     }
     const rest = this.#request.tap?.end() ?? null;
@@ -214,7 +259,7 @@ class RelayHandler implements Dispatcher.DispatchHandler {
       this.#settle.resolve({ outcome: "client_left", status: this.#status, bytes: this.#bytes });
       return;
     }
-    const began = this.#status !== 0 && this.#refusal === undefined;
+    const began = this.#status !== 0 && this.#refusal === undefined && this.#waiting === undefined;
     if (!began) {
       this.#settle.reject(upstreamError(cause));
       return;
@@ -232,34 +277,15 @@ class RelayHandler implements Dispatcher.DispatchHandler {
   #release(): void {
     clearTimeout(this.#unread);
     this.#outgoing.off("close", this.#onClientClosed);
+    this.#request.gate?.signal.removeEventListener("abort", this.#onGivenUp);
   }
 }
 
 class ClientLeft extends Error {}
 
-function upstreamError(cause: Error): PenstockError {
-  // The request's own body failed on its way.
-  if (cause instanceof PenstockError) return cause;
-  if (cause instanceof errors.HeadersTimeoutError || cause instanceof errors.BodyTimeoutError) {
-    return new PenstockError("upstream_timeout", "The model took too long to answer; try again later.", { cause });
+/** A gate did not open. */
+class GivenUp extends PenstockError {
+  constructor() {
+    super("upstream_failed", "Another answer was faster.");
   }
-  if (cause instanceof errors.ConnectTimeoutError || cause.message.includes("ECONNREFUSED")) {
-    return new PenstockError("upstream_failed", "The model's server cannot be reached; try again.", { cause });
-  }
-  return new PenstockError("engine_died", "The model's engine stopped while it answered; send the request again.", {
-    cause,
-  });
-}
-
-function refusalError(status: number, chunks: readonly Buffer[]): PenstockError {
-  let body: unknown;
-  try {
-    body = JSON.parse(Buffer.concat(chunks).toString("utf8"));
-  } catch {
-    body = undefined;
-  }
-  return (
-    errorFromBody(body) ??
-    new PenstockError("upstream_failed", `The model's server answered ${status}; try again.`, { cause: { body } })
-  );
 }

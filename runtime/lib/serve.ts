@@ -11,6 +11,8 @@ import { followTls, readTls, type TlsFiles } from "./tls.ts";
 /** What a Hono app of ours sees of Node: the raw request and response. */
 export interface NodeEnv {
   Bindings: HttpBindings;
+  /** Of a request that is traced: for log lines. */
+  Variables: { traceId?: string };
 }
 
 /** Where to listen. Port 0 takes a free one. */

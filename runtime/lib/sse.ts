@@ -1,5 +1,5 @@
-import type { ServerResponse } from "node:http";
 import type { PenstockError } from "../contracts/errors.ts";
+import type { Outlet } from "./outlet.ts";
 
 /** Headers of a server-sent event stream that no proxy may hold back. */
 export const sseHeaders = {
@@ -9,7 +9,7 @@ export const sseHeaders = {
 } as const;
 
 /** Ends a stream that has begun with an `error` event. No `[DONE]` follows, so a client cannot take it for a success. */
-export function writeSseError(outgoing: ServerResponse, error: PenstockError, body: object = error.toBody()): void {
+export function writeSseError(outgoing: Outlet, error: PenstockError, body: object = error.toBody()): void {
   outgoing.end(`event: error\ndata: ${JSON.stringify(body)}\n\n`);
 }
 

@@ -137,7 +137,7 @@ test("adapters are loaded, replayed after a wake and a restart, and the least re
     { name: "two", state: "WAITING", reason: null },
     { name: "three", state: "READY", reason: null },
   ]);
-  expect((await sim.ask("m", { adapter: "two" })).body).toMatchObject({ error: { code: "adapter_not_found" } });
+  expect((await sim.ask("m", { adapter: "two" })).body).toMatchObject({ error: { code: "adapter_not_ready" } });
   expect((await sim.post("/unload_adapter", { model_id: "m", adapter: "one" })).body).toMatchObject({
     status: "unloaded",
   });
@@ -200,6 +200,7 @@ test("signals of the engine are in the heartbeat; one that is missing is named a
   await sim.ask("m");
   await expect.poll(async () => (await sim.model("m")).engine?.kv_hit_rate).toBeGreaterThan(0);
   expect((await sim.model("m")).engine).toMatchObject({ running: 0, waiting: null, missing_signals: ["waiting"] });
+  expect((await sim.model("m")).engine?.kv_tokens).toBeGreaterThan(0);
   expect((await sim.get("/metrics")).body).toContain('penstock_agent_engine_missing_signals{model="m"} 1');
 });
 

@@ -25,7 +25,7 @@ export function heartbeat(url: string): string {
         adapters: [],
         engine: null,
         progress: null,
-        measured_ms: { download: null, load: null, sleep: null, wake: null, unload: null },
+        measured_ms: { download: null, load: null, sleep: null, wake: null, unload: null, adapter: null },
       },
     ],
   };

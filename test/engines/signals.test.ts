@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { engineSpec, type EngineKind } from "../../runtime/contracts/engine.ts";
 import { engineSignals, type EngineMetrics, type EngineSignal } from "../../runtime/engines/engine.ts";
 import { engineOf, engines } from "../../runtime/engines/index.ts";
-import { readSignals } from "../../runtime/engines/signals.ts";
+import { readKvTokens, readSignals } from "../../runtime/engines/signals.ts";
 import { repository } from "../support/repository.ts";
 
 interface Page {
@@ -13,6 +13,8 @@ interface Page {
   readonly file: string;
   /** What it says; a signal that is left out is not there. */
   readonly says: Partial<Record<EngineSignal, number>>;
+  /** Tokens of the KV cache; left out where the engine does not say. */
+  readonly kvTokens?: number;
 }
 
 const pages: readonly Page[] = [
@@ -28,11 +30,13 @@ const pages: readonly Page[] = [
       promptTokensTotal: 5,
       generationTokensTotal: 2,
     },
+    kvTokens: 16384,
   },
   {
     spec: { kind: "llamacpp" },
     file: "llama-server-v0.4.0.txt",
     says: { running: 0, waiting: 0, prefixHitsTotal: 0, promptTokensTotal: 10, generationTokensTotal: 4 },
+    kvTokens: 4 * 8192,
   },
   {
     spec: { kind: "vllm" },
@@ -46,6 +50,7 @@ const pages: readonly Page[] = [
       promptTokensTotal: 1300,
       generationTokensTotal: 900,
     },
+    kvTokens: 27_000 * 16,
   },
   {
     spec: { kind: "vllm" },
@@ -64,6 +69,7 @@ const pages: readonly Page[] = [
     spec: { kind: "triton", backend: "tensorrtllm" },
     file: "triton-tensorrtllm.txt",
     says: { running: 3, waiting: 2, kvUsage: 0.6 },
+    kvTokens: 1_000 * 64,
   },
   {
     spec: { kind: "triton", backend: "vllm" },
@@ -82,16 +88,18 @@ const pages: readonly Page[] = [
       promptTokensTotal: 640,
       generationTokensTotal: 256,
     },
+    kvTokens: 5_000 * 32,
   },
 ];
 
 const nothing = Object.fromEntries(engineSignals.map((signal) => [signal, null]));
 
 describe("signals of a metrics page", () => {
-  test.each(pages)("$file", ({ spec: given, file, says }) => {
+  test.each(pages)("$file", ({ spec: given, file, says, kvTokens = null }) => {
     const spec = engineSpec.parse(given);
     const page = readFileSync(join(repository, "test/engines/metrics", file), "utf8");
     expect(readSignals(engineOf(spec).metrics(spec), page)).toEqual({ values: { ...nothing, ...says }, missing: [] });
+    expect(readKvTokens(engineOf(spec).metrics(spec), page)).toBe(kvTokens);
   });
 
   test("every kind of engine has a page", () => {
@@ -103,6 +111,29 @@ describe("signals of a metrics page", () => {
     const { values, missing } = readSignals(engineOf(spec).metrics(spec), "");
     expect(values).toEqual(nothing);
     expect(missing).toEqual(engineSignals);
+  });
+});
+
+describe("the KV cache's tokens", () => {
+  const spec = engineSpec.parse({ kind: "vllm" });
+  test.each([
+    [
+      "are told by newer versions, whatever the blocks are",
+      'block_size="4",num_gpu_blocks="9",kv_cache_size_tokens="512"',
+      512,
+    ],
+    ["are blocks and their size", 'block_size="16",num_gpu_blocks="100",engine="0"', 1_600],
+    ["are not there while the engine starts", 'block_size="16",num_gpu_blocks="None"', null],
+    ["are not there without a size", 'num_gpu_blocks="100"', null],
+    ["are not believed beyond all bounds", 'block_size="1e9",num_gpu_blocks="1e300"', null],
+    ["are not negative", 'block_size="-16",num_gpu_blocks="100"', null],
+  ])("%s", (_title, labels, tokens) => {
+    expect(readKvTokens(engineOf(spec).metrics(spec), `vllm:cache_config_info{${labels}} 1.0`)).toBe(tokens);
+  });
+
+  test("of a data-parallel server are those of all its engines", () => {
+    const page = [0, 1].map((at) => `vllm:cache_config_info{block_size="16",engine="${at}",num_gpu_blocks="10"} 1.0`);
+    expect(readKvTokens(engineOf(spec).metrics(spec), page.join("\n"))).toBe(320);
   });
 });
 
@@ -118,6 +149,7 @@ describe("reading", () => {
       promptTokensTotal: [],
       generationTokensTotal: [],
     },
+    kvTokens: () => null,
   };
   const { values } = { values: (page: string) => readSignals(metrics, page).values };
 

@@ -119,7 +119,7 @@ function heartbeatOf(agent: FakeAgent): Heartbeat {
         adapters: [],
         engine: null,
         progress: null,
-        measured_ms: { download: null, load: null, sleep: null, wake: null, unload: null },
+        measured_ms: { download: null, load: null, sleep: null, wake: null, unload: null, adapter: null },
       },
     ],
   };

@@ -190,7 +190,9 @@ describe("whole answers", () => {
 
   test.each<[string, string, Run]>([
     ["no usage", '{"choices":[]}', {}],
-    ["half a body", '{"usage":{"prompt_tokens":1}', {}],
+    ["half a body", '{"usage":{"prompt_tokens":1', {}],
+    ["usage that a model only wrote of", JSON.stringify({ choices: [{ text: '"usage":{"prompt_tokens":1}' }] }), {}],
+    ["the word as a token", '{"choices":[{"token":"usage","logprob":-1}]}', {}],
     ["compressed", '{"usage":{"prompt_tokens":1}}', { headers: { ...json, "content-encoding": "gzip" } }],
     ["sound", "RIFF", { headers: { "content-type": "audio/wav" } }],
   ])("with %s are estimated", (_, body, run) => {

@@ -11,6 +11,7 @@ export function replica(state: Partial<ReplicaState> & { readonly id: string }):
     kvUsage: 0,
     ageMs: 0,
     adapters: new Set(),
+    adapterLoadMs: 1_000,
     inFlight: 0,
     prefilling: 0,
     pendingTokens: 0,

@@ -104,7 +104,8 @@ describe("meters in this process", () => {
 
   it("are forgotten when forgetting changes nothing, and bounded", async () => {
     const { store, pass } = frozenStore({ maxAccounts: 3 });
-    const reserve = (account: string, charges: Charge[]) => store.reserve({ account, id: account, charges }, 1_000);
+    const reserve = async (account: string, charges: Charge[]) =>
+      store.reserve({ account, id: account, charges }, 1_000);
     await reserve("rate", [tokens(1)]);
     await reserve("budget", [usd(1)]);
     await store.settle({ account: "budget", id: "budget", charges: [usd(1)] }, [1]);

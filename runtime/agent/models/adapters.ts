@@ -13,7 +13,16 @@ const adapterTimeoutMs = 120_000;
 
 /** An adapter that is wanted and not loaded. */
 export function newAdapter(spec: AdapterSpec): AdapterRecord {
-  return { spec, state: "WAITING", reason: null, running: 0, lastUsedMs: performance.now(), golden: null, files: null };
+  return {
+    spec,
+    state: "WAITING",
+    reason: null,
+    running: 0,
+    leaving: false,
+    lastUsedMs: performance.now(),
+    golden: null,
+    files: null,
+  };
 }
 
 /** Fetches and checks the adapters that an engine must be given at its start; answers their paths by name. */
@@ -28,7 +37,8 @@ export async function startAdapters(ascent: Ascent): Promise<Record<string, stri
 
 /**
  * Loads the adapters that a model shall have into an engine that has just started or woken: those used last, as many as
- * it takes; the others wait. Throws when one that is wanted cannot be loaded.
+ * it takes; the others wait. One that cannot be loaded is FAILED and says why, and the model serves without it. Throws when
+ * the engine takes none at all, or ends.
  */
 export async function replayAdapters(ascent: Ascent, engine: RunningEngine): Promise<void> {
   const { record } = ascent;
@@ -39,7 +49,15 @@ export async function replayAdapters(ascent: Ascent, engine: RunningEngine): Pro
   const wanted = [...record.adapters.values()].toSorted((a, b) => b.lastUsedMs - a.lastUsedMs);
   for (const adapter of wanted.slice(count)) adapter.state = "WAITING";
   reportPhase(record, "adapters", null);
-  for (const adapter of wanted.slice(0, count)) await bringAdapterUp(ascent, { engine, adapter });
+  for (const adapter of wanted.slice(0, count)) {
+    try {
+      await bringAdapterUp(ascent, { engine, adapter });
+    } catch (thrown) {
+      if (engine.isGone || ascent.signal.aborted) throw thrown;
+      const { message } = toPenstockError(thrown);
+      ascent.host.log.warn({ model: record.id, adapter: adapter.spec.name, reason: message }, "adapter is not loaded");
+    }
+  }
 }
 
 /** Fetch, check, load, prove. Throws `adapter_invalid`, `engine_died`, `verification_failed`, or what the cache throws. */
@@ -50,6 +68,7 @@ export async function bringAdapterUp(
   const { record } = ascent;
   adapter.state = "LOADING";
   adapter.reason = null;
+  const startedMs = performance.now();
   try {
     const path = await fetchAdapter(ascent, adapter);
     const described = engineOf(record.engineSpec);
@@ -69,6 +88,7 @@ export async function bringAdapterUp(
   }
   adapter.state = "READY";
   adapter.lastUsedMs = performance.now();
+  record.measuredMs.adapter = Math.round(adapter.lastUsedMs - startedMs);
 }
 
 /** Takes an adapter out of the engine. The adapter is still known, and its files stay on disk. */

@@ -117,7 +117,7 @@ export class Lifecycle {
 
   /**
    * The engine of a model, in use until it is disposed of. `adapter` is the one that the request uses.
-   * Throws `model_not_ready`, which sends the gateway back to `POST /load_model`, or `adapter_not_found`.
+   * Throws `model_not_ready`, which sends the gateway back to `POST /load_model`, or `adapter_not_ready`.
    */
   acquire(modelId: string, adapterName?: string): EngineInUse {
     const record = this.#readyRecord(modelId);

@@ -23,6 +23,8 @@ export interface AdapterRecord {
   reason: string | null;
   /** Requests that use it now. */
   running: number;
+  /** Another waits for its place: it takes no new requests. */
+  leaving: boolean;
   /** On the monotonic clock. */
   lastUsedMs: number;
   golden: Golden | null;
@@ -95,7 +97,7 @@ export function newRecord(spec: ModelSpec, engineSpec: EngineSpec): ModelRecord 
     golden: null,
     load: null,
     progress: null,
-    measuredMs: { download: null, load: null, sleep: null, wake: null, unload: null },
+    measuredMs: { download: null, load: null, sleep: null, wake: null, unload: null, adapter: null },
     transition: null,
     listeners: new Set(),
   };

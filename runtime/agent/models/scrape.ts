@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { EngineLoad } from "../../contracts/agent.ts";
 import type { EngineMetrics } from "../../engines/engine.ts";
-import { readSignals } from "../../engines/signals.ts";
+import { readKvTokens, readSignals } from "../../engines/signals.ts";
 import { engineOf } from "../../engines/index.ts";
 import type { RunningEngine } from "../supervisor/start.ts";
 import type { ModelHost } from "./host.ts";
@@ -40,6 +40,7 @@ async function readLoad(metrics: EngineMetrics, engine: RunningEngine): Promise<
     waiting: values.waiting,
     kv_usage: values.kvUsage,
     kv_hit_rate: hits === null || queries === null || queries === 0 ? null : hits / queries,
+    kv_tokens: readKvTokens(metrics, page.text),
     missing_signals: [...missing],
   };
 }

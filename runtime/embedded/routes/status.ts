@@ -16,8 +16,8 @@ export function ready(c: Context<NodeEnv>, engine: Engine): Response {
 
 /** `GET /metrics`, for Prometheus. */
 export async function metrics(c: Context<NodeEnv>, engine: Engine): Promise<Response> {
-  const { running, waiting, kvUsage } = await load(engine);
-  const text = await engine.metrics.text({ running, waiting, kvUsage });
+  const { running, waiting, kvUsage, usage } = await load(engine);
+  const text = await engine.metrics.text({ running, waiting, kvUsage, kvTokens: usage.tokenCapacity });
   return c.body(text, 200, { "content-type": engine.metrics.contentType });
 }
 

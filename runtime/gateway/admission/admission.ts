@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { Principal } from "../../contracts/tenant.ts";
 import type { Meters, Reading, Reservation } from "../stores/hot.ts";
 import { amountsOf, chargesOf, worstCase, type Estimate, type TokenUsage } from "./charges.ts";
-import { FairQueue, type QueueLimits } from "./fair-queue.ts";
+import { FairQueue, type PlaceRequest, type QueueLimits } from "./fair-queue.ts";
 import { rateLimitHeaders } from "./headers.ts";
 import { clientClosed, refusal } from "./refusal.ts";
 
@@ -24,8 +24,10 @@ export interface AdmissionOptions {
 export interface Admitted extends Disposable {
   /** `x-ratelimit-*` for the answer. */
   readonly headers: Readonly<Record<string, string>>;
-  /** Gives the place back and charges what was used. Resolves when the store knows; never rejects. */
-  settle(usage: TokenUsage): Promise<void>;
+  /** Waits for a place, for a request that took none. Throws what `admit` throws of the queue. */
+  takePlace(): Promise<void>;
+  /** Gives the place back and charges what was used. Resolves when the store knows, or it does already; never rejects. */
+  settle(usage: TokenUsage): Promise<void> | undefined;
   /** Gives the place and everything that was reserved back. */
   [Symbol.dispose](): void;
 }
@@ -41,7 +43,8 @@ interface Running {
   readonly estimate: Estimate;
   /** Undefined for a tenant without limits. */
   readonly reservation: Reservation | undefined;
-  readonly place: Disposable;
+  /** Null: it has none. */
+  place: Disposable | null;
   readonly startedMs: number;
 }
 
@@ -83,22 +86,25 @@ export class Admission implements AsyncDisposable {
     const { model, bytes, deadlineMs } = estimate;
     const cost = Math.max(1, worst.promptTokens + worst.completionTokens);
     const request = { model, tenant, bytes, cost, signal, ...(deadlineMs === undefined ? {} : { deadlineMs }) };
-    this.queue.check(request);
+    const { takesPlace = true } = estimate;
+    if (takesPlace) this.queue.check(request);
     let reservation: Reservation | undefined;
     let readings: readonly Reading[] = [];
     if (charges.length > 0) {
       this.#nextId += 1;
       reservation = { account: tenant.id, id: `${this.#idPrefix}:${this.#nextId}`, charges };
-      const answer = await this.#options.meters.reserve(reservation, this.#ttlMs);
+      const asked = this.#options.meters.reserve(reservation, this.#ttlMs);
+      const answer = asked instanceof Promise ? await asked : asked;
       if (!answer.granted) throw refusal(charges, answer, this.#slotMs.get(tenant.id) ?? firstSlotMs);
       ({ readings } = answer);
       this.#open.add(reservation);
     }
     try {
       if (signal.aborted) throw clientClosed();
-      const place = await this.queue.enter(request);
+      const entering = takesPlace ? this.queue.enter(request) : null;
+      const place = entering instanceof Promise ? await entering : entering;
       const running = { estimate, reservation, place, startedMs };
-      return this.#admitted(running, rateLimitHeaders(charges, readings));
+      return this.#admitted(running, { request, headers: rateLimitHeaders(charges, readings) });
     } catch (error) {
       if (reservation !== undefined) void this.#settle(reservation, []);
       throw error;
@@ -111,36 +117,50 @@ export class Admission implements AsyncDisposable {
     await Promise.all(this.#settling);
   }
 
-  #admitted(running: Running, headers: Readonly<Record<string, string>>): Admitted {
+  #admitted(
+    running: Running,
+    { request, headers }: { readonly request: PlaceRequest; readonly headers: Admitted["headers"] },
+  ): Admitted {
     let ended = false;
-    const end = async (usage: TokenUsage | undefined): Promise<void> => {
-      if (ended) return;
+    const end = (usage: TokenUsage | undefined): Promise<void> | undefined => {
+      if (ended) return undefined;
       ended = true;
-      await this.#end(running, usage);
+      return this.#end(running, usage);
     };
-    return { headers, settle: end, [Symbol.dispose]: () => void end(undefined) };
+    const takePlace = async (): Promise<void> => {
+      running.place ??= await this.queue.enter(request);
+    };
+    return { headers, takePlace, settle: end, [Symbol.dispose]: () => void end(undefined) };
   }
 
-  async #end({ estimate, reservation, place, startedMs }: Running, usage: TokenUsage | undefined): Promise<void> {
-    place[Symbol.dispose]();
-    if (reservation === undefined) return;
+  #end({ estimate, reservation, place, startedMs }: Running, usage: TokenUsage | undefined): Promise<void> | undefined {
+    place?.[Symbol.dispose]();
+    if (reservation === undefined) return undefined;
     const { account, charges } = reservation;
     if (charges.some(({ meter }) => meter.kind === "concurrency")) {
       const known = this.#slotMs.get(account);
       const tookMs = performance.now() - startedMs;
       this.#slotMs.set(account, known === undefined ? tookMs : known + newest * (tookMs - known));
     }
-    await this.#settle(reservation, usage === undefined ? [] : amountsOf(charges, usage, estimate.price));
+    return this.#settle(reservation, usage === undefined ? [] : amountsOf(charges, usage, estimate.price));
   }
 
-  #settle(reservation: Reservation, used: readonly number[]): Promise<void> {
+  #settle(reservation: Reservation, used: readonly number[]): Promise<void> | undefined {
     this.#open.delete(reservation);
-    const settling = this.#options.meters
-      .settle(reservation, used)
-      .catch(this.#options.onError)
-      .finally(() => this.#settling.delete(settling));
+    const settled = this.#told(reservation, used);
+    if (settled === undefined) return undefined;
+    const settling = settled.catch(this.#options.onError).finally(() => this.#settling.delete(settling));
     this.#settling.add(settling);
     return settling;
+  }
+
+  #told(reservation: Reservation, used: readonly number[]): Promise<void> | undefined {
+    try {
+      return this.#options.meters.settle(reservation, used);
+    } catch (error) {
+      this.#options.onError(error);
+      return undefined;
+    }
   }
 
   #renew(): void {

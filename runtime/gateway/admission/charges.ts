@@ -11,6 +11,8 @@ export interface TokenPrice {
 export interface TokenUsage {
   readonly promptTokens: number;
   readonly completionTokens: number;
+  /** What it cost, where that is not what the estimate's price says: somebody else answered. */
+  readonly costUsd?: number;
 }
 
 /** What is known of a request before it runs. */
@@ -22,6 +24,8 @@ export interface Estimate {
   readonly maxTokens?: number | undefined;
   /** Undefined for a model without a price: then budgets do not count it. */
   readonly price?: TokenPrice | undefined;
+  /** Whether it takes one of the model's places. False: somebody else is to answer it; `Admitted.takePlace` takes one later. */
+  readonly takesPlace?: boolean;
   /** Size of the body, which is kept while the request waits. */
   readonly bytes: number;
   /** The client leaves after so long. */
@@ -77,6 +81,7 @@ export function chargesOf({ limits }: Tenant, usage: TokenUsage, price: TokenPri
 export function amountsOf(charges: readonly Charge[], usage: TokenUsage, price: TokenPrice | undefined): number[] {
   return charges.map(({ meter: { name }, amount }) => {
     if (name === "tokens") return usage.promptTokens + usage.completionTokens;
+    if (name === "budget" && usage.costUsd !== undefined) return Math.ceil(usage.costUsd * 1e9);
     if (name === "budget") return price === undefined ? 0 : nanoUsd(price, usage);
     return amount;
   });

@@ -104,6 +104,13 @@ export class FairQueue {
     if (!this.#hasPlace(request, queue)) this.#checkRoom(request, queue);
   }
 
+  /** How long a request would wait for a place, as measured: 0 with one free, `Infinity` when it would be refused. */
+  waitMs(request: Pick<PlaceRequest, "model" | "tenant" | "bytes">): number {
+    const queue = this.#queueOf(request.model);
+    if (this.#hasPlace(request, queue)) return 0;
+    return this.#isFull(request) === null ? this.#turnMs(queue, request.tenant.id) : Infinity;
+  }
+
   /** Starts what waits for a model while there is room. */
   refill(model: string): void {
     const queue = this.#models.get(model);
@@ -151,7 +158,7 @@ export class FairQueue {
     return this.#release(request.model, queue);
   }
 
-  #hasPlace({ model }: PlaceRequest, { flows, running }: ModelQueue): boolean {
+  #hasPlace({ model }: Pick<PlaceRequest, "model">, { flows, running }: ModelQueue): boolean {
     return flows.size === 0 && running < this.#capacity(model);
   }
 
@@ -196,32 +203,43 @@ export class FairQueue {
     if (held.requests === 0) this.#held.delete(tenant);
   }
 
-  #checkRoom({ model, tenant, bytes }: PlaceRequest, queue: ModelQueue): void {
+  #checkRoom(request: PlaceRequest, queue: ModelQueue): void {
+    const code = this.#isFull(request);
+    if (code === null) return;
+    const message =
+      code === "queue_full"
+        ? `Too many of your requests wait for ${request.model}; send fewer at once, or try again later.`
+        : "The gateway has too much waiting; try again later.";
+    throw this.#refusal(code, message, { queue, tenant: request.tenant.id });
+  }
+
+  /** Why nothing more may wait; null when it may. */
+  #isFull({ tenant, bytes }: Pick<PlaceRequest, "tenant" | "bytes">): "queue_full" | "overloaded" | null {
     const limits = this.#limits;
     const held = this.#heldBy(tenant.id);
     if (held.requests >= limits.maxRequestsPerTenant || held.bytes + bytes > limits.maxBytesPerTenant) {
-      const message = `Too many of your requests wait for ${model}; send fewer at once, or try again later.`;
-      throw this.#refusal("queue_full", message, { queue, tenant: tenant.id });
+      return "queue_full";
     }
-    if (this.#total.requests >= limits.maxRequests || this.#total.bytes + bytes > limits.maxBytes) {
-      throw this.#refusal("overloaded", "The gateway has too much waiting; try again later.", {
-        queue,
-        tenant: tenant.id,
-      });
-    }
+    const isFull = this.#total.requests >= limits.maxRequests || this.#total.bytes + bytes > limits.maxBytes;
+    return isFull ? "overloaded" : null;
   }
 
-  /** The wait is what the tenant's share of the measured rate gives: its own requests and as many of each other's. */
   #refusal(
     code: "queue_full" | "overloaded",
     message: string,
     { queue, tenant }: { queue: ModelQueue; tenant: string },
   ): PenstockError {
+    const waitSeconds = Math.ceil(this.#turnMs(queue, tenant) / 1_000);
+    return new PenstockError(code, message, {
+      retryAfterSeconds: Math.min(maxRetrySeconds, Math.max(1, waitSeconds)),
+    });
+  }
+
+  /** What the tenant's share of the measured rate gives: its own requests and as many of each other's. */
+  #turnMs(queue: ModelQueue, tenant: string): number {
     const own = queue.flows.get(tenant)?.waiters.size ?? 0;
     const ahead = 1 + Math.min(countWaiting(queue), own * queue.flows.size);
-    const waitMs = queue.drain.untilLeftMs(ahead, performance.now()) ?? defaultRetryMs;
-    const retryAfterSeconds = Math.min(maxRetrySeconds, Math.max(1, Math.ceil(waitMs / 1_000)));
-    return new PenstockError(code, message, { retryAfterSeconds });
+    return queue.drain.untilLeftMs(ahead, performance.now()) ?? defaultRetryMs;
   }
 
   #heldBy(tenant: string): Held {

@@ -1,14 +1,27 @@
 import type { Charge, Reading } from "../stores/hot.ts";
+import { meterNames } from "./charges.ts";
+
+/** Put together once: a name that is made for each answer is looked up among all strings each time. */
+const headerNames = new Map<string, readonly [limit: string, remaining: string, reset: string]>(
+  meterNames.map((name) => [
+    name,
+    [`x-ratelimit-limit-${name}`, `x-ratelimit-remaining-${name}`, `x-ratelimit-reset-${name}`],
+  ]),
+);
 
 /** The headers that OpenAI's clients read, for the meters that the tenant has. */
 export function rateLimitHeaders(charges: readonly Charge[], readings: readonly Reading[]): Record<string, string> {
   const headers: Record<string, string> = {};
-  for (const [at, { meter }] of charges.entries()) {
+  let at = 0;
+  for (const { meter } of charges) {
     const reading = readings[at];
-    if (meter.kind !== "rate" || reading === undefined) continue;
-    headers[`x-ratelimit-limit-${meter.name}`] = String(reading.limit);
-    headers[`x-ratelimit-remaining-${meter.name}`] = String(Math.max(0, reading.remaining));
-    headers[`x-ratelimit-reset-${meter.name}`] = duration(reading.resetMs);
+    at += 1;
+    const names = headerNames.get(meter.name);
+    if (meter.kind !== "rate" || reading === undefined || names === undefined) continue;
+    const [limit, remaining, reset] = names;
+    headers[limit] = String(reading.limit);
+    headers[remaining] = String(Math.max(0, reading.remaining));
+    headers[reset] = duration(reading.resetMs);
   }
   return headers;
 }

@@ -1,4 +1,3 @@
-import { z } from "zod";
 import { parseJson, parseRequest } from "../../contracts/validate.ts";
 import { editBody } from "./edit-body.ts";
 import { endpointOf, type EndpointPath } from "./endpoints.ts";
@@ -18,14 +17,6 @@ export interface JsonCall {
   readonly hidesUsage: boolean;
 }
 
-/** What of a body every stage reads. The endpoint's schema has checked these already. */
-const readFields = z.looseObject({
-  model: z.string(),
-  stream: z.boolean().nullish(),
-  stream_format: z.string().nullish(),
-  stream_options: z.record(z.string(), z.unknown()).nullish(),
-});
-
 /**
  * Reads a JSON body and checks it against its endpoint's schema: fields with a wrong type are refused, unknown fields
  * pass through. Throws `invalid_json`, `missing_field` or `invalid_value`, the last two with `param`.
@@ -33,13 +24,17 @@ const readFields = z.looseObject({
 export function readJsonCall(path: EndpointPath, bytes: Buffer, allowedHosts: readonly string[]): JsonCall {
   const endpoint = endpointOf(path);
   if (endpoint.body !== "json") throw new Error(`${path} takes a form`);
-  const fields = readFields.parse(parseRequest(endpoint.schema, parseJson(bytes)));
+  const fields = parseRequest(endpoint.schema, parseJson(bytes));
+  if (!isRecord(fields) || typeof fields["model"] !== "string") throw new Error(`the schema of ${path} lacks a model`);
   refuseRemoteUrls(fields, allowedHosts);
-  const streams = (endpoint.streams && fields.stream === true) || fields.stream_format === "sse";
-  const asked = fields.stream_options?.["include_usage"] === true;
-  const hidesUsage = streams && endpoint.usage === "on-request" && !asked;
-  const body = hidesUsage
-    ? editBody(bytes, fields, { stream_options: { ...fields.stream_options, include_usage: true } })
-    : bytes;
-  return { model: fields.model, streams, body, fields, hidesUsage };
+  const { model, stream_options: streamOptions } = fields;
+  const streams = (endpoint.streams && fields["stream"] === true) || fields["stream_format"] === "sse";
+  const options = isRecord(streamOptions) ? streamOptions : {};
+  const hidesUsage = streams && endpoint.usage === "on-request" && options["include_usage"] !== true;
+  const body = hidesUsage ? editBody(bytes, fields, { stream_options: { ...options, include_usage: true } }) : bytes;
+  return { model, streams, body, fields, hidesUsage };
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

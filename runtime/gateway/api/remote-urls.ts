@@ -18,11 +18,6 @@ const holders = [
 /** Content within content deeper than this does not exist in any of the APIs. */
 const maxDepth = 8;
 
-interface Found {
-  readonly url: string;
-  readonly path: readonly PropertyKey[];
-}
-
 /**
  * Refuses a body that would make an engine fetch something: an image, a sound, a file, a tool server. `data:` addresses
  * hold the content themselves and pass; `https:` and `http:` pass for the hosts of `allowedHosts`, where `.example.org`
@@ -32,39 +27,39 @@ export function refuseRemoteUrls(body: Readonly<Record<string, unknown>>, allowe
   for (const holder of holders) {
     const value = body[holder];
     if (typeof value !== "object" || value === null) continue;
-    for (const found of urlsIn(value, [holder], 0)) check(found, allowedHosts);
+    refuseIn(value, [holder], allowedHosts);
   }
 }
 
 /**
  * Addresses in a message or a part: values of fields that end in `url`, those of `source`, and whatever stands in
  * `content` and `output`. What a tool is called with is data, never fetched, so its arguments are not looked at.
+ * `path` is where `value` stands. It is written on while the walk goes down: nearly no body has anything to refuse.
  */
-function* urlsIn(value: object, path: readonly PropertyKey[], depth: number): Generator<Found> {
-  if (depth > maxDepth) {
+function refuseIn(value: object, path: PropertyKey[], allowedHosts: readonly string[]): void {
+  if (path.length > maxDepth + 1) {
     throw new PenstockError("invalid_value", `\`${fieldPath(path)}\` is nested too deeply.`, {
       param: fieldPath(path),
     });
   }
-  if (Array.isArray(value)) {
-    for (const [index, item] of value.entries()) if (isObject(item)) yield* urlsIn(item, [...path, index], depth + 1);
-    return;
-  }
-  for (const [key, inner] of Object.entries(value) as [string, unknown][]) {
-    const here = [...path, key];
-    if (/url$/i.test(key) && typeof inner === "string") yield { url: inner, path: here };
-    else if (isObject(inner) && (/url$/i.test(key) || nested.has(key))) yield* urlsIn(inner, here, depth + 1);
+  const isList = Array.isArray(value);
+  for (const [key, inner] of isList ? value.entries() : Object.entries(value)) {
+    const isUrl = typeof key === "string" && /url$/i.test(key);
+    path.push(key);
+    if (isUrl && typeof inner === "string") refuseUrl(inner, path, allowedHosts);
+    else if (isObject(inner) && (isList || isUrl || nested.has(key))) refuseIn(inner, path, allowedHosts);
+    path.pop();
   }
 }
 
 /** Fields of a message or part that hold further parts. */
-const nested: ReadonlySet<string> = new Set(["content", "output", "source", "file", "input_audio"]);
+const nested: ReadonlySet<unknown> = new Set(["content", "output", "source", "file", "input_audio"]);
 
 function isObject(value: unknown): value is object {
   return typeof value === "object" && value !== null;
 }
 
-function check({ url, path }: Found, allowedHosts: readonly string[]): void {
+function refuseUrl(url: string, path: readonly PropertyKey[], allowedHosts: readonly string[]): void {
   if (/^data:/i.test(url)) return;
   const parsed = URL.canParse(url) ? new URL(url) : null;
   const isWeb = parsed?.protocol === "https:" || parsed?.protocol === "http:";

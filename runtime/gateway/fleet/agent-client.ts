@@ -3,6 +3,7 @@ import {
   heartbeat,
   loadEvent,
   type Heartbeat,
+  type LoadAdapterRequest,
   type LoadModelRequest,
   type LoadModelResult,
   type LoadProgress,
@@ -55,6 +56,20 @@ export class AgentClient {
   /** Takes a model down to a tier. Throws the agent's own error (`model_in_use`), or `upstream_failed`. */
   async unload(modelId: string, to: UnloadModelRequest["to"], signal: AbortSignal): Promise<void> {
     await (await this.#post("/unload_model", { model_id: modelId, to }, signal)).dump();
+  }
+
+  /**
+   * Loads an adapter into a model that is READY. Answers false when every place for one is in use. Throws the agent's own
+   * error, or `upstream_failed`.
+   */
+  async loadAdapter(wanted: LoadAdapterRequest, signal: AbortSignal): Promise<boolean> {
+    try {
+      await (await this.#post("/load_adapter", wanted, signal)).dump();
+      return true;
+    } catch (thrown) {
+      if (thrown instanceof PenstockError && thrown.code === "model_in_use") return false;
+      throw thrown;
+    }
   }
 
   async #post(path: string, body: object, signal: AbortSignal): Promise<Dispatcher.ResponseData["body"]> {

@@ -5,6 +5,7 @@ import type { Logger } from "../../lib/log.ts";
 import { AgentClient } from "./agent-client.ts";
 import { Breaker } from "./breaker.ts";
 import { watchDirectory, type DirectoryOptions } from "./directory.ts";
+import type { FleetSnapshots } from "./snapshots.ts";
 
 /** Agents that serve the same models. */
 export interface FleetOptions {
@@ -18,6 +19,8 @@ export interface AgentView {
   readonly fleet: string;
   readonly last: Heartbeat | null;
   readonly reachable: boolean;
+  /** Known from a snapshot alone: the agent has not answered this gateway yet. */
+  readonly stale: boolean;
 }
 
 /** An agent that the gateway keeps in touch with. */
@@ -33,6 +36,8 @@ export interface KnownAgent {
   /** Heartbeats in a row that did not come. */
   missed: number;
   reachable: boolean;
+  /** Known from a snapshot alone: the agent has not answered this gateway yet. */
+  stale: boolean;
   readonly gone: AbortController;
 }
 
@@ -40,7 +45,7 @@ export interface KnownAgent {
 const intervalMs = 1_000;
 const jitterMs = 200;
 
-/** Agents that are asked at once when a directory names many new ones. */
+/** Agents that are read or asked at once when a directory names many new ones. */
 const askedAtOnce = 32;
 
 /** Heartbeats that may be missing in a row: one is lost when a node is busy for a moment. */
@@ -54,14 +59,19 @@ export class Agents {
   readonly #fleets: readonly FleetOptions[];
   readonly #token: string;
   readonly #log: Logger;
+  readonly #snapshots: FleetSnapshots | undefined;
   readonly #agents = new Map<string, KnownAgent>();
   readonly #stopping = new AbortController();
   readonly #listeners = new Set<() => void>();
 
-  constructor(fleets: readonly FleetOptions[], { token, log }: { token: string; log: Logger }) {
+  constructor(
+    fleets: readonly FleetOptions[],
+    { token, log, snapshots }: { token: string; log: Logger; snapshots?: FleetSnapshots },
+  ) {
     this.#fleets = fleets;
     this.#token = token;
     this.#log = log;
+    this.#snapshots = snapshots;
   }
 
   get all(): readonly KnownAgent[] {
@@ -69,7 +79,7 @@ export class Agents {
   }
 
   get views(): readonly AgentView[] {
-    return this.all.map(({ url, fleet, last, reachable }) => ({ url, fleet, last, reachable }));
+    return this.all.map(({ url, fleet, last, reachable, stale }) => ({ url, fleet, last, reachable, stale }));
   }
 
   get(url: string): KnownAgent | undefined {
@@ -81,8 +91,12 @@ export class Agents {
     this.#listeners.add(listener);
   }
 
-  /** Follows the directories. Resolves when every agent that a directory named at first was asked once. */
+  /**
+   * Follows the directories. Resolves when every agent that a directory named at first was asked once, or is known from a
+   * snapshot.
+   */
   async start(): Promise<void> {
+    this.#snapshots?.follow(() => this.all);
     await Promise.all(
       this.#fleets.map(async ({ name, agents }) => {
         const first = Promise.withResolvers<void>();
@@ -100,6 +114,7 @@ export class Agents {
 
   stop(): void {
     this.#stopping.abort();
+    this.#snapshots?.close();
     for (const agent of this.#agents.values()) agent.gone.abort();
   }
 
@@ -107,12 +122,14 @@ export class Agents {
   async beat(agent: KnownAgent): Promise<void> {
     try {
       const beat = await agent.client.heartbeat(agent.cacheRevision);
-      if (!agent.reachable) this.#log.info({ agent: agent.url, state: beat.state }, "agent is reachable");
+      if (!agent.reachable || agent.stale)
+        this.#log.info({ agent: agent.url, state: beat.state }, "agent is reachable");
       if (beat.cache.entries !== null) agent.cached = cachedOf(beat);
       agent.cacheRevision = beat.cache.revision;
       agent.last = beat;
       agent.missed = 0;
       agent.reachable = true;
+      agent.stale = false;
     } catch (thrown) {
       this.#miss(agent, thrown);
     }
@@ -138,14 +155,25 @@ export class Agents {
       this.#agents.delete(agent.url);
     }
     const fresh = [...wanted].filter((url) => !this.#agents.has(url)).map((url) => this.#add(fleet, url));
-    // A few at a time: a thousand answers at once would all be late.
-    const queue = fresh.values();
-    const ask = async (): Promise<void> => {
-      for (const agent of queue) await this.beat(agent);
-    };
-    await Promise.all(Array.from({ length: Math.min(fresh.length, askedAtOnce) }, ask));
-    for (const agent of fresh) void this.#beatForever(agent);
+    await eachOf(fresh, (agent) => this.#restore(agent));
     this.#tell();
+    const [unknown, stale] = [fresh.filter((agent) => !agent.stale), fresh.filter((agent) => agent.stale)];
+    const ask = async (agent: KnownAgent): Promise<void> => {
+      await this.beat(agent);
+      void this.#beatForever(agent);
+    };
+    void eachOf(stale, ask);
+    await eachOf(unknown, ask);
+  }
+
+  /** What an earlier gateway, or another one, knew of an agent holds until the agent itself says something. */
+  async #restore(agent: KnownAgent): Promise<void> {
+    const known = (await this.#snapshots?.read(agent.url, agent.fleet)) ?? null;
+    if (known === null) return;
+    agent.last = known.beat;
+    agent.breaker.doubt(known.pausedMs);
+    agent.reachable = true;
+    agent.stale = true;
   }
 
   #add(fleet: string, url: string): KnownAgent {
@@ -159,6 +187,7 @@ export class Agents {
       cacheRevision: undefined,
       missed: 0,
       reachable: false,
+      stale: false,
       gone: new AbortController(),
     };
     this.#agents.set(url, agent);
@@ -177,6 +206,15 @@ export class Agents {
   #tell(): void {
     for (const listener of this.#listeners) listener();
   }
+}
+
+/** A few at a time: a thousand answers at once would all be late. */
+async function eachOf(agents: readonly KnownAgent[], work: (agent: KnownAgent) => Promise<void>): Promise<void> {
+  const queue = agents.values();
+  const next = async (): Promise<void> => {
+    for (const agent of queue) await work(agent);
+  };
+  await Promise.all(Array.from({ length: Math.min(agents.length, askedAtOnce) }, next));
 }
 
 /** Whether `fetch` failed because nobody listens. It wraps the reason once or twice. */

@@ -1,6 +1,9 @@
+import { randomUUIDv7 } from "node:crypto";
 import { Hono, type Context } from "hono";
 import { PenstockError } from "../../contracts/errors.ts";
+import { requestIdHeader } from "../../contracts/names.ts";
 import { errorResponse, notFound } from "../../lib/http.ts";
+import type { Logger } from "../../lib/log.ts";
 import type { NodeEnv } from "../../lib/serve.ts";
 import { endpointPaths, errorBodyOf } from "../api/endpoints.ts";
 import { openApiDocument } from "../api/openapi.ts";
@@ -27,7 +30,7 @@ const created = 0;
 /** The gateway's HTTP routes. */
 export function gatewayApp(options: GatewayAppOptions): Hono<NodeEnv> {
   const app = new Hono<NodeEnv>();
-  app.onError((thrown, c) => errorResponse(thrown, options.log, (error) => errorBodyOf(c.req.path, error)));
+  app.onError((thrown, c) => errorResponse(thrown, logOf(c, options.log), (error) => errorBodyOf(c.req.path, error)));
   app.notFound(notFound);
   addOpenRoutes(app, options);
   for (const path of endpointPaths) {
@@ -40,6 +43,15 @@ export function gatewayApp(options: GatewayAppOptions): Hono<NodeEnv> {
   addAdminRoutes(app, options);
   if (options.admin !== null) app.route("/", options.admin);
   return app;
+}
+
+/** Whatever goes wrong, the client gets the id that stands in the log. */
+function logOf(c: Context<NodeEnv>, log: Logger): Logger {
+  const { outgoing } = c.env;
+  const given = outgoing.getHeader(requestIdHeader);
+  const requestId = typeof given === "string" ? given : randomUUIDv7();
+  if (given === undefined && !outgoing.headersSent) outgoing.setHeader(requestIdHeader, requestId);
+  return log.child({ requestId, traceId: c.get("traceId") });
 }
 
 /** Probes and the reference: nothing in them is a secret, and a client reads them before it has a key. */
@@ -90,6 +102,7 @@ function addAdminRoutes(app: Hono<NodeEnv>, options: GatewayAppOptions): void {
         held: holds.waiting,
         open: admission.open,
         policy: options.routing.policy,
+        providers: options.spill.state,
         store: options.store.health,
       }),
     ),
@@ -113,13 +126,13 @@ async function forAdmins(
 
 /** A model and its adapters as `/v1/models` lists them; `penstock` says where the weights are. */
 function listing(served: Deployment, registry: ModelRegistry) {
-  const { state, tier } = registry.stateOf(served);
+  const { state, tier, stale } = registry.stateOf(served);
   return modelNames(served).map((id) => ({
     id,
     object: "model",
     created,
     owned_by: "penstock",
     parent: id === served.spec.id ? null : served.spec.id,
-    penstock: { state, tier, engine: served.engine.kind },
+    penstock: { state, tier, engine: served.engine.kind, ...(stale ? { stale } : {}) },
   }));
 }

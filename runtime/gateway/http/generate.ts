@@ -1,19 +1,24 @@
 import { randomUUIDv7 } from "node:crypto";
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import type { Context } from "hono";
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
 import { requestIdHeader } from "../../contracts/names.ts";
 import type { Principal } from "../../contracts/tenant.ts";
 import type { Logger } from "../../lib/log.ts";
+import type { Outlet } from "../../lib/outlet.ts";
 import type { NodeEnv } from "../../lib/serve.ts";
 import type { RelayResult } from "../../lib/relay.ts";
 import { writeSseError } from "../../lib/sse.ts";
 import type { Admission, Admitted } from "../admission/admission.ts";
 import type { Estimate } from "../admission/charges.ts";
+import type { Demand } from "../demand/demand.ts";
 import { LimitError } from "../admission/refusal.ts";
 import { endpointOf, errorBodyOf, type EndpointPath } from "../api/endpoints.ts";
 import type { Exchange } from "../exchange.ts";
+import { HookedOutlet } from "../hooks/hooked-outlet.ts";
+import type { Hooks } from "../hooks/hooks.ts";
+import { aboutOf } from "../hooks/request-hooks.ts";
 import { authorizeModel } from "../identity/identity.ts";
 import type { Account, Metering } from "../metering/metering.ts";
 import type { PriceTable } from "../metering/prices.ts";
@@ -22,7 +27,8 @@ import type { Resolved } from "../registry/catalog.ts";
 import { forward, type ForwardOptions } from "../stages/forward.ts";
 import type { Meter } from "../stages/meter.ts";
 import { Recorder, type ResponseCache } from "../stages/response-cache.ts";
-import { readRequest, type ReadBounds, type ReadRequest } from "../stages/read.ts";
+import { readAgain, readRequest, type ReadBounds, type ReadRequest } from "../stages/read.ts";
+import type { Named, RequestTrace, Tracing } from "../telemetry/tracing.ts";
 
 /** What a request for an engine needs on its way. */
 export interface GenerateOptions extends ForwardOptions {
@@ -30,7 +36,11 @@ export interface GenerateOptions extends ForwardOptions {
   readonly identify: (incoming: IncomingMessage) => Promise<Principal>;
   readonly admission: Admission;
   readonly metering: Metering;
+  readonly demand: Demand;
   readonly meter: Meter;
+  readonly hooks: Hooks;
+  /** Null: no spans, and nothing of what makes them. */
+  readonly tracing: Tracing | null;
   /** Null: every answer comes from an engine. */
   readonly responses: ResponseCache | null;
   readonly prices: () => PriceTable;
@@ -56,6 +66,9 @@ export async function generate(c: Context<NodeEnv>, path: EndpointPath, options:
     if (!outgoing.writableFinished) left.abort(new PenstockError("client_closed", "The client left."));
   });
   const ending = { model: "unknown", status: "client_left" };
+  const trace = options.tracing?.begin(incoming, { id, path }) ?? null;
+  if (trace !== null) c.set("traceId", trace.traceId);
+  let failure: PenstockError | null = null;
   try {
     if (options.draining()) {
       // On a connection from before; the next one finds another gateway.
@@ -66,24 +79,26 @@ export async function generate(c: Context<NodeEnv>, path: EndpointPath, options:
     }
     const principal = await options.identify(incoming);
     const request = await readRequest(path, incoming, options.bounds);
-    authorizeModel(principal, request.model);
-    const resolved = options.registry.catalog.resolve(request.model);
+    const resolved = resolve(principal, request, options);
     ending.model = resolved.model.spec.id;
-    const call: Call = { id, path, principal, request, resolved, arrivedMs, signal: left.signal };
-    ending.status = await answer(c, call, options);
+    const call: Call = { id, path, principal, request, resolved, arrivedMs, signal: left.signal, trace };
+    ending.status = await (options.hooks.none ? answer(c.env, call, options) : answerHooked(c.env, call, options));
     return RESPONSE_ALREADY_SENT;
   } catch (thrown) {
     const error = toPenstockError(thrown);
+    failure = error;
     ending.status = error.code === "client_closed" ? "client_left" : String(error.kind.status);
     if (error instanceof LimitError && !outgoing.headersSent) setHeaders(outgoing, error.headers);
     if (!outgoing.headersSent) throw error;
     const detail = error.code === "internal_error" ? { err: error.cause } : { code: error.code, reason: error.message };
-    options.log.warn({ requestId: id, model: ending.model, ...detail }, "a held stream failed");
+    const who = { requestId: id, traceId: trace?.traceId, model: ending.model };
+    options.log.warn({ ...who, ...detail }, "a stream failed");
     writeSseError(outgoing, error, errorBodyOf(path, error));
     return RESPONSE_ALREADY_SENT;
   } finally {
     options.meter.record({ endpoint: path, ...ending, seconds: (performance.now() - arrivedMs) / 1_000 });
-    options.log.debug({ requestId: id, endpoint: path, ...ending }, "request ended");
+    trace?.end(ending.status, failure);
+    options.log.debug({ requestId: id, traceId: trace?.traceId, endpoint: path, ...ending }, "request ended");
   }
 }
 
@@ -96,24 +111,63 @@ interface Call {
   readonly resolved: Resolved;
   readonly arrivedMs: number;
   readonly signal: AbortSignal;
+  readonly trace: RequestTrace | null;
+}
+
+/** A request, and where its answer goes. */
+interface Wires {
+  readonly incoming: IncomingMessage;
+  readonly outgoing: Outlet;
+}
+
+/** The model that a request names, if its tenant may use it. */
+function resolve(principal: Principal, { model }: ReadRequest, { registry }: GenerateOptions): Resolved {
+  authorizeModel(principal, model);
+  return registry.catalog.resolve(model);
+}
+
+/** As `answer`, while hooks see the request and what comes back. Throws their refusals, also when a stream has begun. */
+async function answerHooked({ incoming, outgoing }: Wires, call: Call, options: GenerateOptions): Promise<string> {
+  const { principal, path } = call;
+  const about = { requestId: call.id, model: call.resolved.model.spec.id, endpoint: path };
+  using hooks = options.hooks.enter(aboutOf(about, principal, incoming.headers));
+  if (hooks === null) return await answer({ incoming, outgoing }, call, options);
+  const changed = await hooks.before(call.request.fields, (body) => {
+    const request = readAgain(path, body, { incoming, bounds: options.bounds });
+    return { fields: request.fields, request, resolved: resolve(principal, request, options) };
+  });
+  const seen = changed === null ? call : { ...call, request: changed.request, resolved: changed.resolved };
+  if (!hooks.seeAnswers && !hooks.seeEvents) return await answer({ incoming, outgoing }, seen, options);
+  const outlet = new HookedOutlet(outgoing, hooks);
+  const status = await answer({ incoming, outgoing: outlet }, seen, options);
+  await outlet.ended;
+  return status;
 }
 
 /** Admits, forwards and settles. Answers how the request ended, as metrics count it. */
-async function answer({ env }: Context<NodeEnv>, call: Call, options: GenerateOptions): Promise<string> {
-  const { principal, request, resolved, signal } = call;
+async function answer(env: Wires, call: Call, options: GenerateOptions): Promise<string> {
+  const { principal, request, resolved, signal, trace } = call;
+  trace?.named(namesOf(call));
   using account = openAccount(call, options.metering);
-  using admitted = await options.admission.admit(principal, estimateOf(call, options.prices()), signal);
-  setHeaders(env.outgoing, admitted.headers);
+  using open = options.demand.open(resolved.model.fleet);
   const { model, adapter } = resolved;
-  const exchange: Exchange = { ...env, ...call, request, model, adapter, account, signal, recorder: null };
+  const trip = options.spill.trip({ ...call, incoming: env.incoming, model, adapter });
+  const estimate = estimateOf(call, options.prices());
+  const enter = (takesPlace: boolean) => options.admission.admit(principal, { ...estimate, takesPlace }, signal);
+  const entering = trip === null ? enter(true) : trip.admit(enter);
+  using admitted = await (trace === null ? entering : trace.step("admission", entering));
+  const takePlace = () => admitted.takePlace();
+  setHeaders(env.outgoing, admitted.headers);
+  const exchange: Exchange = { ...env, ...call, request, model, adapter, account, signal, recorder: null, trip, takePlace };
   try {
     const result = await cachedOr(exchange, options);
-    await settle({ account, admitted }, { outcome: result.outcome, status: result.status });
+    open.serviceMs = performance.now() - call.arrivedMs - account.coldStartSeconds * 1_000;
+    await settle({ account, admitted, trace }, { outcome: result.outcome, status: result.status });
     return result.outcome === "complete" ? String(result.status) : result.outcome;
   } catch (thrown) {
     const error = toPenstockError(thrown);
-    const isLeft = error.code === "client_closed";
-    await settle({ account, admitted }, { outcome: isLeft ? "client_left" : "refused", status: error.kind.status });
+    const outcome = error.code === "client_closed" ? "client_left" : "refused";
+    await settle({ account, admitted, trace }, { outcome, status: error.kind.status });
     throw error;
   }
 }
@@ -133,15 +187,23 @@ async function cachedOr(exchange: Exchange, options: GenerateOptions): Promise<R
 
 /** What was used is charged, once; what was reserved beyond it is given back. */
 async function settle(
-  { account, admitted }: { readonly account: Account; readonly admitted: Admitted },
+  { account, admitted, trace }: { account: Account; admitted: Admitted; trace: RequestTrace | null },
   ending: Parameters<Account["settle"]>[0],
 ): Promise<void> {
-  const { promptTokens, completionTokens } = account.settle(ending);
-  await admitted.settle({ promptTokens, completionTokens });
+  const record = account.settle(ending);
+  trace?.settled(record);
+  const { promptTokens, completionTokens, provider, costUsd } = record;
+  await admitted.settle({ promptTokens, completionTokens, ...(provider === null ? {} : { costUsd }) });
 }
 
-function setHeaders(outgoing: ServerResponse, headers: Readonly<Record<string, string>>): void {
+function setHeaders(outgoing: Outlet, headers: Readonly<Record<string, string>>): void {
   for (const [name, value] of Object.entries(headers)) outgoing.setHeader(name, value);
+}
+
+function namesOf({ principal, request, resolved }: Call): Named {
+  const { model, adapter } = resolved;
+  const { streams, maxTokens, model: requestModel } = request;
+  return { tenant: principal.tenant.id, requestModel, model: model.spec.id, adapter, streams, maxTokens };
 }
 
 function openAccount({ id, path, principal, request, resolved, arrivedMs }: Call, metering: Metering): Account {

@@ -6,7 +6,19 @@ import type { UsageRecord } from "./record.ts";
 /** Tenants with series of their own; those that come later share `other`. */
 const defaultMaxTenants = 200;
 
-/** Usage as Prometheus sees it. Models are those of the configuration, so only tenants need a bound. */
+/** Of one model and tenant, since Prometheus looked last. */
+interface Sums {
+  promptTokens: number;
+  cachedTokens: number;
+  completionTokens: number;
+  costUsd: number;
+  coldStartSeconds: number;
+}
+
+/**
+ * Usage as Prometheus sees it. Models are those of the configuration, so only tenants need a bound. Sums are kept here and
+ * handed to Prometheus' counters when it looks: those check their labels and put a key together at each step.
+ */
 export class UsageCounters {
   readonly #tokens: Counter<"model" | "tenant" | "kind">;
   readonly #cost: Counter<"model" | "tenant">;
@@ -14,22 +26,27 @@ export class UsageCounters {
   readonly #ttft: Histogram<"model">;
   readonly #coldStart: Counter<"model">;
   readonly #tenants = new Set<string>();
+  /** By model and tenant. */
+  readonly #sums = new Map<string, Map<string, Sums>>();
   readonly #maxTenants: number;
 
   constructor(registry: Registry, maxTenants = defaultMaxTenants) {
     this.#maxTenants = maxTenants;
     const registers = [registry];
+    const collect = (): void => this.#handOver();
     this.#tokens = new Counter({
       name: "penstock_gateway_tokens_total",
       help: "Tokens as engines counted them: `prompt` (with `cached` among them) and `completion`.",
       labelNames: ["model", "tenant", "kind"],
       registers,
+      collect,
     });
     this.#cost = new Counter({
       name: "penstock_gateway_cost_usd_total",
       help: "Cost of requests at the configured prices.",
       labelNames: ["model", "tenant"],
       registers,
+      collect,
     });
     this.#estimated = new Counter({
       name: "penstock_gateway_usage_estimated_total",
@@ -49,19 +66,44 @@ export class UsageCounters {
       help: "Time that replicas needed to become ready because a request came.",
       labelNames: ["model"],
       registers,
+      collect,
     });
   }
 
   record(record: UsageRecord): void {
     const { model } = record;
-    const tenant = this.#label(record.tenant);
-    this.#tokens.inc({ model, tenant, kind: "prompt" }, record.promptTokens);
-    this.#tokens.inc({ model, tenant, kind: "cached" }, record.cachedTokens);
-    this.#tokens.inc({ model, tenant, kind: "completion" }, record.completionTokens);
-    this.#cost.inc({ model, tenant }, record.costUsd);
-    this.#coldStart.inc({ model }, record.coldStartSeconds);
+    const sums = this.#sumsOf(model, this.#label(record.tenant));
+    sums.promptTokens += record.promptTokens;
+    sums.cachedTokens += record.cachedTokens;
+    sums.completionTokens += record.completionTokens;
+    sums.costUsd += record.costUsd;
+    sums.coldStartSeconds += record.coldStartSeconds;
     if (record.estimated) this.#estimated.inc({ model });
     if (record.ttftMs !== null) this.#ttft.observe({ model }, record.ttftMs / 1_000);
+  }
+
+  #sumsOf(model: string, tenant: string): Sums {
+    let ofModel = this.#sums.get(model);
+    if (ofModel === undefined) this.#sums.set(model, (ofModel = new Map<string, Sums>()));
+    let sums = ofModel.get(tenant);
+    if (sums === undefined) {
+      sums = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, costUsd: 0, coldStartSeconds: 0 };
+      ofModel.set(tenant, sums);
+    }
+    return sums;
+  }
+
+  #handOver(): void {
+    for (const [model, ofModel] of this.#sums) {
+      for (const [tenant, sums] of ofModel) {
+        this.#tokens.inc({ model, tenant, kind: "prompt" }, sums.promptTokens);
+        this.#tokens.inc({ model, tenant, kind: "cached" }, sums.cachedTokens);
+        this.#tokens.inc({ model, tenant, kind: "completion" }, sums.completionTokens);
+        this.#cost.inc({ model, tenant }, sums.costUsd);
+        this.#coldStart.inc({ model }, sums.coldStartSeconds);
+      }
+    }
+    this.#sums.clear();
   }
 
   #label(tenant: string): string {

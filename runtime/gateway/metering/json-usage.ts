@@ -1,7 +1,7 @@
 import { isRecord, readUsage, type TokenCounts } from "./tokens.ts";
 
-/** A whole answer up to this is parsed. */
-const maxParsedBytes = 64 * 1024;
+/** An answer up to this is kept as a whole. */
+const maxKeptBytes = 64 * 1024;
 
 /** Of a longer one, such as embeddings, usage is looked for in its beginning and its end: nothing else is kept. */
 const edgeBytes = 4 * 1024;
@@ -15,7 +15,7 @@ export class JsonUsage {
   write(chunk: Buffer): void {
     this.#chunks.push(chunk);
     this.#size += chunk.length;
-    if (this.#size <= maxParsedBytes) return;
+    if (this.#size <= maxKeptBytes) return;
     const kept = Buffer.concat(this.#chunks);
     this.#head ??= Buffer.from(kept.subarray(0, edgeBytes));
     this.#chunks = [Buffer.from(kept.subarray(-edgeBytes))];
@@ -23,10 +23,13 @@ export class JsonUsage {
 
   /** The counts, once the last byte has come; null when there are none, or the answer is no JSON. */
   end(): TokenCounts | null {
-    const bytes = Buffer.concat(this.#chunks);
+    const [first] = this.#chunks;
+    const bytes = this.#chunks.length === 1 && first !== undefined ? first : Buffer.concat(this.#chunks);
     this.#chunks = [];
-    if (this.#head === null) return wholeUsage(bytes.toString("utf8"));
-    return edgeUsage(bytes.toString("latin1")) ?? edgeUsage(this.#head.toString("latin1"));
+    // Names and numbers are ASCII, and a string of one character a byte is made and searched fastest.
+    const text = bytes.toString("latin1");
+    if (this.#head === null) return lastUsage(text) ?? wholeUsage(text);
+    return lastUsage(text) ?? lastUsage(this.#head.toString("latin1"));
   }
 }
 
@@ -41,7 +44,7 @@ function wholeUsage(json: string): TokenCounts | null {
 }
 
 /** The last object named `usage` in a piece of JSON. It holds numbers, and objects of numbers. */
-function edgeUsage(piece: string): TokenCounts | null {
+function lastUsage(piece: string): TokenCounts | null {
   const last = piece.slice(Math.max(0, piece.lastIndexOf('"usage"')));
   const match = /^"usage"\s*:\s*(\{(?:[^{}"]|"[^"]*"|\{[^{}]*\})*\})/.exec(last);
   try {

@@ -1,12 +1,17 @@
+import { z } from "zod";
 import type { TokenCounts } from "./tokens.ts";
 
+const usd = z.number().min(0).optional();
+
 /** What a model's work costs, in USD. Left out is free; cached tokens cost what others do unless told otherwise. */
-export interface ModelPrice {
-  readonly perMillionPromptTokens?: number | undefined;
-  readonly perMillionCachedTokens?: number | undefined;
-  readonly perMillionCompletionTokens?: number | undefined;
-  readonly perAudioMinute?: number | undefined;
-}
+export const modelPrice = z.strictObject({
+  perMillionPromptTokens: usd,
+  perMillionCachedTokens: usd,
+  perMillionCompletionTokens: usd,
+  perAudioMinute: usd,
+});
+
+export type ModelPrice = Readonly<z.infer<typeof modelPrice>>;
 
 /** Prices by model, or by `model:adapter` where an adapter has its own. */
 export type PriceTable = ReadonlyMap<string, ModelPrice>;

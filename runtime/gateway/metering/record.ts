@@ -40,6 +40,9 @@ export const usageRecord = z.strictObject({
   status: z.int(),
   /** The replica that answered; null when none did. */
   replica: z.string().nullable(),
+  /** Who answered when no fleet of this gateway did. */
+  provider: z.string().nullable().default(null),
+  /** At the prices of the provider, or of this gateway. */
   costUsd: count,
   /** Time that a replica needed to become ready because of this request; 0 when one was. */
   coldStartSeconds: count,

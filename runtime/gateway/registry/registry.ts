@@ -16,6 +16,11 @@ export interface Replica {
   readonly report: ModelReport;
 }
 
+/** Models of a changed config, ready to be served. */
+export interface NextModels extends AsyncDisposable {
+  use(): void;
+}
+
 /** Between two tries to take down a version that was replaced: its last requests may take minutes. */
 const retirePauseMs = 2_000;
 const retireTries = 450;
@@ -44,13 +49,17 @@ export class ModelRegistry {
     return this.#agents.views;
   }
 
-  /** The best state and tier that a model has on any agent; REMOTE until an agent says otherwise. */
-  stateOf(model: Deployment): { readonly state: ModelState; readonly tier: Tier } {
-    const reports = this.#reports(model).map(({ report }) => report);
-    const best = reports.toSorted((a, b) => closeness(b) - closeness(a))[0];
-    if (best !== undefined) return { state: best.cache_state, tier: best.cache_level };
+  /**
+   * The best state and tier that a model has on any agent; REMOTE until an agent says otherwise. `stale`: so it was for a
+   * gateway before, and the agent has not answered this one yet.
+   */
+  stateOf(model: Deployment): { readonly state: ModelState; readonly tier: Tier; readonly stale: boolean } {
+    const [best] = this.#reports(model).toSorted((a, b) => closeness(b.report) - closeness(a.report));
+    if (best !== undefined) {
+      return { state: best.report.cache_state, tier: best.report.cache_level, stale: best.agent.stale };
+    }
     const onDisk = this.#agentsOf(model).some(({ cached }) => cached.has(model.name));
-    return { state: "UNLOADED", tier: onDisk ? "NVME_CACHED" : "REMOTE" };
+    return { state: "UNLOADED", tier: onDisk ? "NVME_CACHED" : "REMOTE", stale: false };
   }
 
   /** Replicas that can take a request now. The same list until something changes. */
@@ -59,7 +68,7 @@ export class ModelRegistry {
     if (known !== undefined && !known.some(({ agentUrl }) => this.#agents.get(agentUrl)?.breaker.isClosed === false)) {
       return known;
     }
-    const replicas = this.#reports(model).flatMap(({ agent, report }) =>
+    const ready = this.#reports(model).flatMap(({ agent, report }) =>
       report.cache_state === "READY" &&
       agent.last?.state !== "DRAINING" &&
       agent.breaker.isClosed &&
@@ -67,6 +76,8 @@ export class ModelRegistry {
         ? [{ endpointUrl: report.inference_endpoint_url, agentUrl: agent.url, report }]
         : [],
     );
+    const undoubted = ready.filter(({ agentUrl }) => this.#agents.get(agentUrl)?.breaker.isDoubted === false);
+    const replicas = undoubted.length > 0 ? undoubted : ready;
     this.#replicas.set(model.name, replicas);
     return replicas;
   }
@@ -94,25 +105,46 @@ export class ModelRegistry {
   }
 
   /**
-   * Takes a new configuration without a failed request: a model whose bytes or engine changed is warmed beside the old
-   * version, which goes on serving until then; what is configured no more is taken down when its last request has ended.
-   * Throws why a new version could not be loaded; the old one then stays.
+   * Makes a new configuration ready, so that it can be taken without a failed request: a model whose bytes or engine
+   * changed is warmed beside the old version, which goes on serving until `use`. Then what is configured no more is taken
+   * down when its last request has ended; without `use`, what was warmed. Throws why a new version could not be loaded.
    */
-  async reload(models: readonly ServedModel[], aliases: Aliases): Promise<void> {
+  async prepare(models: readonly ServedModel[], aliases: Aliases): Promise<NextModels> {
     const before = new Map(this.catalog.all.map((model) => [model.spec.id, model]));
     const fresh = models.map((served) => deploymentFor(served, before.get(served.spec.id)));
+    const warmed: Deployment[] = [];
+    const giveUp = (): void => warmed.forEach((model) => void this.#retire(model));
     for (const model of fresh) {
       const old = before.get(model.spec.id);
-      if (old !== undefined && old.name !== model.name && this.replicas(old).length > 0) await this.load(model).done;
-      this.catalog.set(model);
-      if (old !== undefined && old.name !== model.name) void this.#retire(old);
+      if (old === undefined || old.name === model.name || this.replicas(old).length === 0) continue;
+      // Another gateway may serve it already.
+      if (this.replicas(model).length === 0) warmed.push(model);
+      await this.load(model).done.catch((thrown: unknown) => {
+        giveUp();
+        throw thrown;
+      });
     }
+    let used = false;
+    return {
+      use: () => {
+        used = true;
+        this.#switch(fresh, aliases);
+      },
+      [Symbol.asyncDispose]: async () => {
+        if (!used) giveUp();
+      },
+    };
+  }
+
+  #switch(fresh: readonly Deployment[], aliases: Aliases): void {
+    const names = new Set(fresh.map(({ name }) => name));
+    const ids = new Set(fresh.map(({ spec }) => spec.id));
+    for (const old of this.catalog.all) {
+      if (!ids.has(old.spec.id)) this.catalog.delete(old.spec.id);
+      if (!names.has(old.name)) void this.#retire(old);
+    }
+    for (const model of fresh) this.catalog.set(model);
     this.catalog.aliases = aliases;
-    for (const [id, old] of before) {
-      if (fresh.some(({ spec }) => spec.id === id)) continue;
-      this.catalog.delete(id);
-      void this.#retire(old);
-    }
   }
 
   /** Ends loads under way. */

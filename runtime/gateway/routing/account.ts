@@ -30,12 +30,16 @@ export interface Ticket {
 const mostOfHead = 0.95;
 /** Until an engine has said otherwise: an 8B model on 80 GB. */
 export const defaultKvTokens = 400_000;
+/** Until an agent has measured one: a file of some hundred MB from a blob store, and a probe. */
+export const defaultAdapterLoadMs = 1_000;
 
 /** This gateway's books of one replica. Sums return to zero when all tickets have ended. */
 export class ReplicaAccount implements ReplicaState {
   readonly id: string;
   readonly hash: number;
-  readonly kvTokens: number;
+  kvTokens: number;
+  /** What an adapter takes that is not loaded. */
+  adapterLoadMs = defaultAdapterLoadMs;
   readonly rates: RateMeter;
   ready = true;
   adapters: ReadonlySet<string> = new Set();

@@ -25,6 +25,8 @@ export interface ReplicaState {
   readonly ageMs: number;
   /** Adapters that are loaded. */
   readonly adapters: ReadonlySet<string>;
+  /** ms that an adapter takes which is not loaded. */
+  readonly adapterLoadMs: number;
 
   /** Requests of this gateway that have begun and not ended. */
   readonly inFlight: number;

@@ -80,6 +80,14 @@ export class Router {
     this.#freeOwners.push(member.owner);
   }
 
+  /** An engine has told how large its cache is; what it is thought to hold is forgotten. */
+  resize(id: string, kvTokens: number): void {
+    const member = this.#members.find(({ account }) => account.id === id);
+    if (member === undefined || member.account.kvTokens === kvTokens) return;
+    member.account.kvTokens = kvTokens;
+    this.#index.add(member.owner, kvTokens);
+  }
+
   /** A replica's cache is empty: it restarted or slept. */
   forget(id: string): void {
     const member = this.#members.find(({ account }) => account.id === id);

@@ -1,10 +1,13 @@
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
 import { adapterHeader } from "../../contracts/names.ts";
-import { forwardHeaders, type Relay, type RelayResult } from "../../lib/relay.ts";
+import { forwardHeaders, type Relay, type RelayGate, type RelayResult } from "../../lib/relay.ts";
 import { errorBodyOf } from "../api/endpoints.ts";
 import type { Exchange } from "../exchange.ts";
 import type { GatewayOptions } from "../options.ts";
-import type { ModelRegistry } from "../registry/registry.ts";
+import type { Spill } from "../providers/spill.ts";
+import type { ModelRegistry, Replica } from "../registry/registry.ts";
+import type { AdapterLoads } from "../scheduling/adapter-loads.ts";
+import type { Hedging, Won } from "./hedge.ts";
 import type { Holds } from "./hold.ts";
 import type { Routed, Routing } from "./route.ts";
 
@@ -13,6 +16,9 @@ export interface ForwardOptions {
   readonly registry: ModelRegistry;
   readonly routing: Routing;
   readonly holds: Holds;
+  readonly adapters: AdapterLoads;
+  readonly spill: Spill;
+  readonly hedging: Hedging;
   readonly relay: Relay;
   readonly agentToken: string;
   readonly timeouts: Pick<GatewayOptions, "firstByteTimeoutMs" | "betweenBytesTimeoutMs">;
@@ -43,24 +49,54 @@ const ownHeaders = [
 ];
 
 /**
+ * Has a request answered: at home, or by a provider where home cannot in time. Throws an error of the table while no byte
+ * has left.
+ */
+export async function forward(exchange: Exchange, options: ForwardOptions): Promise<RelayResult> {
+  const { trip } = exchange;
+  if (trip === null) return atHome(exchange, options);
+  const answered = await trip.early(exchange);
+  if (answered !== null) return answered;
+  try {
+    await exchange.takePlace();
+    return await atHome(exchange, options);
+  } catch (thrown) {
+    return trip.late(exchange, toPenstockError(thrown));
+  }
+}
+
+/**
  * Route, hold, relay: finds a replica that is ready, or holds the request while one loads, and relays to it.
  * Sends again only while no byte has left, and to a replica that was not tried before if there is one. Throws an error of
  * the table.
  */
-export async function forward(exchange: Exchange, options: ForwardOptions): Promise<RelayResult> {
+async function atHome(exchange: Exchange, options: ForwardOptions): Promise<RelayResult> {
   const { registry } = options;
   const tried = new Set<string>();
   let killed = 0;
   for (let attempt = 1; ; attempt += 1) {
     using routed = await replicaFor(exchange, options, tried);
     const { replica } = routed;
+    if (!isResendable(exchange) && lacksAdapter(replica, exchange)) {
+      const reason = await loadAdapterOn(replica, exchange, options);
+      if (reason !== null) throw reason;
+    }
     try {
-      const result = await relayTo(routed, exchange, options);
-      registry.markGood(replica);
-      return result;
+      const won = await answerOf(routed, exchange, options);
+      registry.markGood(won.replica);
+      return won.result;
     } catch (thrown) {
-      const error = toPenstockError(thrown);
-      if (error.code === "client_closed") throw error;
+      let error = toPenstockError(thrown);
+      if (error.code === "adapter_not_ready" && attempt < maxAttempts && isResendable(exchange)) {
+        // Not in the books while it waits; then it is chosen anew, and likely the same.
+        routed[Symbol.dispose]();
+        const reason = await loadAdapterOn(replica, exchange, options);
+        if (reason === null) continue;
+        error = reason;
+        // An adapter that cannot be had says nothing against the replica.
+        if (!notTaken.has(error.code)) throw error;
+      }
+      if (error.code === "client_closed" || error.code === "adapter_not_ready") throw error;
       registry.markNotReady(replica);
       tried.add(replica.agentUrl);
       if (error.code === "engine_died") killed += 1;
@@ -86,11 +122,12 @@ async function replicaFor(
   { registry, routing, holds }: ForwardOptions,
   tried: ReadonlySet<string>,
 ): Promise<Routed> {
-  const explain = exchange.principal.isAdmin && exchange.incoming.headers[debugHeader] === "route";
+  const explain = wantsRoute(exchange) || exchange.trace?.isRecording === true;
   const ready = routing.choose(exchange, tried, explain);
   if (ready !== null) return ready;
   const started = performance.now();
-  await holds.hold(exchange, registry.load(exchange.model));
+  const held = holds.hold(exchange, registry.load(exchange.model));
+  await (exchange.trace === null ? held : exchange.trace.step("hold", held));
   exchange.account.coldStartSeconds += (performance.now() - started) / 1_000;
   const loaded = routing.choose(exchange, new Set(), explain);
   if (loaded !== null) return loaded;
@@ -99,10 +136,69 @@ async function replicaFor(
   });
 }
 
-function relayTo(
+function wantsRoute({ principal, incoming }: Exchange): boolean {
+  return principal.isAdmin && incoming.headers[debugHeader] === "route";
+}
+
+function lacksAdapter({ report }: Replica, { adapter }: Exchange): boolean {
+  return adapter !== undefined && !report.adapters.some(({ name, state }) => name === adapter && state === "READY");
+}
+
+/** Holds a request until a replica has the adapter that it names. Answers why it cannot have it, or null. */
+async function loadAdapterOn(
+  { agentUrl }: Replica,
+  exchange: Exchange,
+  { holds, adapters }: ForwardOptions,
+): Promise<PenstockError | null> {
+  const { model, adapter: name, account } = exchange;
+  const adapter = model.spec.adapters.find((each) => each.name === name);
+  if (adapter === undefined) return null;
+  const started = performance.now();
+  try {
+    await holds.hold(exchange, adapters.load({ agentUrl, model: model.name, adapter }));
+    return null;
+  } catch (thrown) {
+    return toPenstockError(thrown);
+  } finally {
+    account.coldStartSeconds += (performance.now() - started) / 1_000;
+  }
+}
+
+/** The answer of a replica: of the one that was chosen, or of a second one when that is slow. */
+async function answerOf(routed: Routed, exchange: Exchange, options: ForwardOptions): Promise<Won> {
+  const { hedging, routing, registry } = options;
+  if (!hedging.applies(exchange)) {
+    return { result: await relayTo(routed, exchange, options), replica: routed.replica };
+  }
+  return hedging.race(routed, exchange, {
+    send: (to, gate) => relayTo(to, exchange, { ...options, gate }),
+    second: () => {
+      const second = routing.second(exchange, routed);
+      if (second === null || !lacksAdapter(second.replica, exchange)) return second;
+      second[Symbol.dispose]();
+      return null;
+    },
+    markNotReady: (replica) => registry.markNotReady(replica),
+  });
+}
+
+interface RelayOptions extends ForwardOptions {
+  readonly gate?: RelayGate;
+  /** Carry the trace on in place of what the client sent of it. */
+  readonly traceHeaders?: Readonly<Record<string, string>>;
+}
+
+function relayTo(routed: Routed, exchange: Exchange, options: RelayOptions): Promise<RelayResult> {
+  const { trace } = exchange;
+  if (trace === null) return sendTo(routed, exchange, options);
+  const target = { url: routed.replica.agentUrl, explanation: routed.explanation };
+  return trace.relay(target, (traceHeaders) => sendTo(routed, exchange, { ...options, traceHeaders }));
+}
+
+function sendTo(
   { replica, tap, explanation }: Routed,
   exchange: Exchange,
-  options: ForwardOptions,
+  options: RelayOptions,
 ): Promise<RelayResult> {
   const { outgoing, model, adapter, account } = exchange;
   // What an agent says of itself chooses a path on it, never another server: prompts and the agents' token go there.
@@ -110,7 +206,7 @@ function relayTo(
   const { pathname } = targetOf(replica.endpointUrl);
   const body = exchange.request.body(adapter === undefined ? model.name : `${model.name}:${adapter}`);
   account.replica = replica.agentUrl;
-  if (explanation !== undefined && !outgoing.headersSent) {
+  if (explanation !== undefined && wantsRoute(exchange) && !outgoing.headersSent) {
     outgoing.setHeader(routeHeader, JSON.stringify({ chosen: replica.agentUrl, scores: explanation.slice(0, 16) }));
   }
   return options.relay.relay(
@@ -118,9 +214,10 @@ function relayTo(
       origin,
       path: pathname + exchange.path,
       method: "POST",
-      headers: headersFor(exchange, body, options.agentToken),
+      headers: headersFor(exchange, body, options),
       body,
       tap: exchange.recorder?.around(tap) ?? tap,
+      ...(options.gate === undefined ? {} : { gate: options.gate }),
       errorBody: (error) => errorBodyOf(exchange.path, error),
       firstByteTimeoutMs: options.timeouts.firstByteTimeoutMs,
       betweenBytesTimeoutMs: options.timeouts.betweenBytesTimeoutMs,
@@ -143,7 +240,11 @@ function targetOf(url: string): URL {
   return target;
 }
 
-function headersFor({ incoming, id, adapter }: Exchange, body: unknown, agentToken: string): Record<string, string> {
+function headersFor(
+  { incoming, id, adapter }: Exchange,
+  body: unknown,
+  { agentToken, traceHeaders }: RelayOptions,
+): Record<string, string> {
   const headers = forwardHeaders(incoming.headers, ownHeaders);
   // A body in memory may have been edited; one that streams is as long as the client said.
   const length = Buffer.isBuffer(body) ? String(body.length) : incoming.headers["content-length"];
@@ -151,5 +252,7 @@ function headersFor({ incoming, id, adapter }: Exchange, body: unknown, agentTok
   headers["authorization"] = `Bearer ${agentToken}`;
   headers["x-request-id"] = id;
   if (adapter !== undefined) headers[adapterHeader] = adapter;
-  return headers;
+  if (traceHeaders === undefined) return headers;
+  delete headers["tracestate"];
+  return Object.assign(headers, traceHeaders);
 }

@@ -8,10 +8,10 @@ export function observeModels(agents: Agents, { catalog, times }: { catalog: Cat
   agents.onChange(() => {
     const now = performance.now();
     const names = new Map(catalog.all.map(({ name, spec }) => [name, spec.id]));
-    for (const { url, last, reachable } of agents.all) {
+    for (const { url, last, reachable, stale } of agents.all) {
       for (const report of last?.models ?? []) {
         const model = names.get(report.model_id);
-        if (model !== undefined) times.observe({ model, replica: url }, reachable ? phaseOf(report) : null, now);
+        if (model !== undefined) times.observe({ model, replica: url }, reachable && !stale ? phaseOf(report) : null, now);
       }
     }
   });

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
+import { PenstockError } from "../../contracts/errors.ts";
 import { readBody } from "../../lib/http.ts";
 import { readJsonCall } from "../api/call.ts";
 import { editBody } from "../api/edit-body.ts";
@@ -15,6 +16,8 @@ export interface ReadRequest {
   readonly streams: boolean;
   /** What goes to the engine, when it shall be told `engineModel`. A stream can be sent once. */
   body(engineModel: string): Buffer | Readable;
+  /** What the JSON body says; null for a form. */
+  readonly fields: Readonly<Record<string, unknown>> | null;
   /** Bytes that the gateway keeps of it. */
   readonly bytes: number;
   readonly hidesUsage: boolean;
@@ -56,13 +59,35 @@ export async function readRequest(
   bounds: ReadBounds,
 ): Promise<ReadRequest> {
   if (endpointOf(path).body === "multipart") return readForm(path, incoming, bounds);
-  const call = readJsonCall(path, await readBody(incoming, bounds.maxBodyBytes), bounds.allowedHosts);
+  return readJson(path, await readBody(incoming, bounds.maxBodyBytes), { incoming, bounds });
+}
+
+/** Checks a body that was changed here as if the client had sent it. Throws as `readRequest` does. */
+export function readAgain(
+  path: EndpointPath,
+  body: Readonly<Record<string, unknown>>,
+  from: { readonly incoming: IncomingMessage; readonly bounds: ReadBounds },
+): ReadRequest {
+  const bytes = Buffer.from(JSON.stringify(body));
+  if (bytes.length > from.bounds.maxBodyBytes) {
+    throw new PenstockError("body_too_large", `A hook made the body larger than ${from.bounds.maxBodyBytes} bytes.`);
+  }
+  return readJson(path, bytes, from);
+}
+
+function readJson(
+  path: EndpointPath,
+  bytes: Buffer,
+  { incoming, bounds }: { readonly incoming: IncomingMessage; readonly bounds: ReadBounds },
+): ReadRequest {
+  const call = readJsonCall(path, bytes, bounds.allowedHosts);
   const { fields, body } = call;
   return {
     model: call.model,
     streams: call.streams,
     hidesUsage: call.hidesUsage,
     body: (engineModel) => (engineModel === call.model ? body : editBody(body, fields, { model: engineModel })),
+    fields,
     bytes: body.length,
     promptTokens: endpointOf(path).usage === "never" ? 0 : promptTokensOf(body, fields),
     maxTokens: maxTokensOf(path, fields),
@@ -80,6 +105,7 @@ async function readForm(path: EndpointPath, incoming: IncomingMessage, bounds: R
     hidesUsage: false,
     // A form streams through unread, so its engine is told the name that the client wrote.
     body: () => call.body,
+    fields: null,
     bytes: call.spooledBytes,
     promptTokens: 0,
     maxTokens: 0,
@@ -100,23 +126,23 @@ function promptOf(body: Buffer): Buffer {
 
 function promptTokensOf(body: Buffer, fields: Readonly<Record<string, unknown>>): number {
   // Pictures in base64 are no tokens of four bytes. Found in what was parsed: to search the bytes takes as long as to hash.
-  const pictures = dataLengths(fields, 0);
-  const words = pictures.reduce((rest, length) => rest - length, body.length);
-  return Math.ceil(words / 4) + pictures.length * imageTokens;
+  const pictures = { count: 0, length: 0 };
+  countPictures(fields, pictures, 0);
+  return Math.ceil((body.length - pictures.length) / 4) + pictures.count * imageTokens;
 }
 
 /** No API has a `data:` address deeper than this. */
 const maxDepth = 12;
 
-/** Characters of each `data:` address in a value. */
-function dataLengths(value: unknown, depth: number): number[] {
-  if (typeof value === "string") return value.startsWith("data:") ? [value.length] : [];
-  if (typeof value !== "object" || value === null || depth > maxDepth) return [];
-  const found: number[] = [];
-  for (const inner of Array.isArray(value) ? value : Object.values(value)) {
-    if (typeof inner !== "number") found.push(...dataLengths(inner, depth + 1));
+/** Adds up the `data:` addresses in a value and their characters. */
+function countPictures(value: unknown, into: { count: number; length: number }, depth: number): void {
+  if (typeof value === "string") {
+    if (!value.startsWith("data:")) return;
+    into.count += 1;
+    into.length += value.length;
+  } else if (typeof value === "object" && value !== null && depth <= maxDepth) {
+    for (const inner of Array.isArray(value) ? value : Object.values(value)) countPictures(inner, into, depth + 1);
   }
-  return found;
 }
 
 function maxTokensOf(path: EndpointPath, fields: Readonly<Record<string, unknown>>): number | undefined {

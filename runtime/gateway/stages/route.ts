@@ -2,11 +2,17 @@ import type { RelayTap } from "../../lib/relay.ts";
 import type { Exchange } from "../exchange.ts";
 import type { Deployment } from "../registry/catalog.ts";
 import type { ModelRegistry, Replica } from "../registry/registry.ts";
+import { defaultAdapterLoadMs } from "../routing/account.ts";
 import { policies, type PolicyName } from "../routing/index.ts";
 import { Router, type Route } from "../routing/router.ts";
 
 /** Tokens of an answer whose length nobody bounds. */
 const expectedTokens = 256;
+
+/** Bounds of what agents may claim: far above what is true anywhere. */
+const maxLoadMs = 600_000;
+const maxKvTokens = 1e10;
+const maxRequests = 1e6;
 
 /** A replica that was chosen, with its place in the router's books until it is disposed of. */
 export interface Routed extends Disposable {
@@ -72,6 +78,26 @@ export class Routing {
     };
   }
 
+  /** A replica for the same request once more: another one whose queue is not longer; null when there is none. */
+  second(exchange: Exchange, first: Routed): Routed | null {
+    const { model } = exchange;
+    const { agentUrl } = first.replica;
+    if (this.#registry.replicas(model).every((replica) => replica.agentUrl === agentUrl)) return null;
+    const second = this.choose(exchange, new Set([agentUrl]), false);
+    if (second === null) return null;
+    // Both have the request in their books now.
+    const isBusier = this.#queueOf(model, second) > this.#queueOf(model, first);
+    if (!isBusier && second.replica.agentUrl !== agentUrl) return second;
+    second[Symbol.dispose]();
+    return null;
+  }
+
+  /** Requests that wait for their first byte there: ours, and those that its engine counts beside. */
+  #queueOf(model: Deployment, { replica }: Routed): number {
+    const account = this.#routers.get(model.name)?.router.account(replica.agentUrl);
+    return account === undefined ? Infinity : account.prefilling + account.foreignWaiting;
+  }
+
   #routerOf(model: Deployment, replicas: readonly Replica[]): Known {
     let known = this.#routers.get(model.name);
     if (known === undefined) {
@@ -91,12 +117,21 @@ export class Routing {
     for (const { agentUrl, report } of replicas) {
       const account = router.account(agentUrl) ?? router.add(agentUrl);
       account.adapters = new Set(report.adapters.filter(({ state }) => state === "READY").map(({ name }) => name));
+      account.adapterLoadMs = within(report.measured_ms.adapter, maxLoadMs) ?? defaultAdapterLoadMs;
       const { engine } = report;
       if (engine === null) continue;
-      account.measured({ waiting: engine.waiting, running: engine.running, kvUsage: engine.kv_usage }, now);
+      const kvTokens = within(engine.kv_tokens, maxKvTokens) ?? 0;
+      if (kvTokens > 0) router.resize(agentUrl, kvTokens);
+      const [waiting, running] = [within(engine.waiting, maxRequests), within(engine.running, maxRequests)];
+      account.measured({ waiting, running, kvUsage: within(engine.kv_usage, 1) }, now);
     }
     known.seen = replicas;
   }
+}
+
+/** Whatever an agent claims, a cost stays a number that others can be compared with. */
+function within(claimed: number | null, most: number): number | null {
+  return claimed === null ? null : Math.min(most, Math.max(0, claimed));
 }
 
 function tapped(tap: RelayTap, route: Route): RelayTap {

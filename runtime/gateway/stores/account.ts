@@ -1,5 +1,6 @@
 import { settledMemoryMs, type Charge, type Meter, type Reading, type Reservation, type ReserveAnswer } from "./hot.ts";
 import { periodEnd } from "./period.ts";
+import { RecentIds } from "./recent-ids.ts";
 
 /** Two clocks: one that never leaps, for windows and leases, and Unix time for the periods of budgets. In ms. */
 export interface Clock {
@@ -32,14 +33,19 @@ export interface AccountState {
   readonly budgets: Readonly<Record<string, Spending>>;
 }
 
+/** Meters whose level outlives a request. */
+type Lasting = Exclude<Meter, { kind: "concurrency" }>;
+
+/** Ids of one account that are remembered at most: nobody in this process settles as late as a gateway does on Redis. */
+const maxSettledIds = 10_000;
+
 /** The meters of one account, in this process. Same rules as the Lua scripts of `hot-scripts.ts`. */
 export class Account {
   readonly #clock: Clock;
   readonly #rates = new Map<string, Bucket>();
   readonly #budgets = new Map<string, Spending>();
   readonly #open = new Map<string, Open>();
-  /** Settled ids and until when they are remembered, oldest first. */
-  readonly #settled = new Map<string, number>();
+  readonly #settled = new RecentIds({ turnMs: settledMemoryMs, maxIds: maxSettledIds });
   /** No open reservation expires before. */
   #nextExpiryMs = Infinity;
 
@@ -50,7 +56,7 @@ export class Account {
   reserve({ id, charges }: Reservation, ttlMs: number): ReserveAnswer {
     const nowMs = this.#clock.elapsedMs();
     this.#expire(nowMs);
-    if (!this.#open.has(id) && !this.#settled.has(id)) {
+    if (!this.#open.has(id) && !this.#settled.has(id, nowMs)) {
       const refusal = this.#refusal(charges, nowMs);
       if (refusal !== undefined) return { granted: false, readings: this.#readings(charges, nowMs), ...refusal };
       this.#take({ id, charges }, nowMs, ttlMs);
@@ -61,11 +67,13 @@ export class Account {
   settle({ id, charges }: Reservation, amounts: readonly number[]): void {
     const nowMs = this.#clock.elapsedMs();
     this.#expire(nowMs);
-    if (this.#settled.has(id)) return;
+    if (this.#settled.has(id, nowMs)) return;
     const open = this.#close(id);
-    this.#settled.set(id, nowMs + settledMemoryMs);
-    for (const [at, { meter, amount }] of charges.entries()) {
+    this.#settled.add(id, nowMs);
+    let at = 0;
+    for (const { meter, amount } of charges) {
       const used = amounts[at] ?? 0;
+      at += 1;
       if (meter.kind === "rate") {
         const difference = open ? used - amount : Math.max(0, used - amount);
         const bucket = this.#bucket(meter, nowMs);
@@ -95,7 +103,7 @@ export class Account {
   get isIdle(): boolean {
     const nowMs = this.#clock.elapsedMs();
     this.#expire(nowMs);
-    if (this.#open.size > 0 || this.#settled.size > 0) return false;
+    if (this.#open.size > 0 || !this.#settled.isEmpty(nowMs)) return false;
     const wallMs = this.#clock.wallMs();
     return (
       [...this.#rates.values()].every(({ used, atMs, drain }) => used <= (nowMs - atMs) * drain) &&
@@ -149,12 +157,14 @@ export class Account {
   ): { readonly refusedBy: number; readonly retryAfterMs: number | null } | undefined {
     let refusedBy = -1;
     let longestMs = -1;
-    for (const [at, charge] of charges.entries()) {
+    let at = 0;
+    for (const charge of charges) {
       const waitMs = this.#waitMs(charge, nowMs);
       if (waitMs !== undefined && waitMs > longestMs) {
         refusedBy = at;
         longestMs = waitMs;
       }
+      at += 1;
     }
     if (refusedBy < 0) return undefined;
     return { refusedBy, retryAfterMs: longestMs === Infinity ? null : Math.ceil(longestMs) };
@@ -163,31 +173,27 @@ export class Account {
   /** Until the charge fits; undefined when it does now. */
   #waitMs({ meter, amount }: Charge, nowMs: number): number | undefined {
     if (meter.kind === "concurrency") return this.#open.size < meter.limit ? undefined : 0;
-    const { used, untilRoomMs } = this.#level(meter, nowMs);
-    const over = used + amount - meter.limit;
+    const over = this.#used(meter, nowMs) + amount - meter.limit;
     if (over <= rounding) return undefined;
-    return amount > meter.limit ? Infinity : untilRoomMs(over);
+    return amount > meter.limit ? Infinity : this.#untilRoomMs(meter, over);
   }
 
   #readings(charges: readonly Charge[], nowMs: number): Reading[] {
     return charges.map(({ meter }) => {
       if (meter.kind === "concurrency") return reading(meter.limit, this.#open.size, 0);
-      const { used, untilRoomMs } = this.#level(meter, nowMs);
-      return reading(meter.limit, used, untilRoomMs(used));
+      const used = this.#used(meter, nowMs);
+      return reading(meter.limit, used, this.#untilRoomMs(meter, used));
     });
   }
 
-  /** What is used of a meter, and how long until `amount` of that is free again. */
-  #level(
-    meter: Exclude<Meter, { kind: "concurrency" }>,
-    nowMs: number,
-  ): { readonly used: number; readonly untilRoomMs: (amount: number) => number } {
-    if (meter.kind === "rate") {
-      const { used, drain } = this.#bucket(meter, nowMs);
-      return { used, untilRoomMs: (amount) => amount / drain };
-    }
-    const { spent, periodEndMs } = this.#spending(meter);
-    return { used: spent, untilRoomMs: () => periodEndMs - this.#clock.wallMs() };
+  #used(meter: Lasting, nowMs: number): number {
+    return meter.kind === "rate" ? this.#bucket(meter, nowMs).used : this.#spending(meter).spent;
+  }
+
+  /** Until `amount` of what is used of a meter is free again. */
+  #untilRoomMs(meter: Lasting, amount: number): number {
+    if (meter.kind === "rate") return (amount * meter.windowMs) / meter.limit;
+    return this.#spending(meter).periodEndMs - this.#clock.wallMs();
   }
 
   #bucket({ name, limit, windowMs }: { name: string; limit: number; windowMs: number }, nowMs: number): Bucket {
@@ -214,10 +220,6 @@ export class Account {
   }
 
   #expire(nowMs: number): void {
-    for (const [id, untilMs] of this.#settled) {
-      if (untilMs > nowMs) break;
-      this.#settled.delete(id);
-    }
     if (nowMs < this.#nextExpiryMs) return;
     this.#nextExpiryMs = Infinity;
     for (const [id, open] of this.#open) {

@@ -64,7 +64,7 @@ export class GuardedHotStore implements HotStore {
   async reserve(reservation: Reservation, ttlMs: number): Promise<ReserveAnswer> {
     const { account, charges, id } = reservation;
     const wasAsked = this.#probe === undefined;
-    const answer = await this.#ask((store) => store.reserve(reservation, ttlMs));
+    const answer = await this.#ask(async (store) => await store.reserve(reservation, ttlMs));
     if (answer !== undefined) {
       this.#local.learn(account, charges, answer.readings);
       return answer;
@@ -76,7 +76,7 @@ export class GuardedHotStore implements HotStore {
         retryAfterSeconds: 1,
       });
     }
-    const local = await this.#local.reserve(reservation, ttlMs);
+    const local = this.#local.reserve(reservation, ttlMs);
     if (local.granted) this.#here.set(id, wasAsked);
     else if (wasAsked) this.#owe({ reservation, amounts: [] });
     return local;
@@ -86,12 +86,15 @@ export class GuardedHotStore implements HotStore {
     const wasAsked = this.#here.get(reservation.id);
     if (wasAsked !== undefined) {
       this.#here.delete(reservation.id);
-      await this.#local.settle(reservation, amounts);
+      this.#local.settle(reservation, amounts);
       const isOwed = wasAsked || reservation.charges.some(({ meter }) => meter.kind === "budget");
       if (isOwed) this.#owe({ reservation, amounts });
       return;
     }
-    const done = await this.#ask((store) => store.settle(reservation, amounts).then(() => true));
+    const done = await this.#ask(async (store) => {
+      await store.settle(reservation, amounts);
+      return true;
+    });
     if (done === undefined) this.#owe({ reservation, amounts });
   }
 
@@ -121,6 +124,10 @@ export class GuardedHotStore implements HotStore {
     return (await this.#ask((store) => store.set(key, value, ttlMs))) ?? false;
   }
 
+  async remember(key: string, value: Uint8Array, ttlMs: number): Promise<boolean> {
+    return (await this.#ask((store) => store.remember(key, value, ttlMs))) ?? false;
+  }
+
   async delete(key: string): Promise<void> {
     await this.#ask((store) => store.delete(key));
   }
@@ -132,6 +139,10 @@ export class GuardedHotStore implements HotStore {
 
   async version(key: string): Promise<number> {
     return await this.#shared.version(key);
+  }
+
+  async tally(...args: Parameters<HotStore["tally"]>): Promise<number> {
+    return (await this.#ask((store) => store.tally(...args))) ?? (await this.#local.tally(...args));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

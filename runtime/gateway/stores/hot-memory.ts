@@ -41,6 +41,7 @@ export class MemoryHotStore implements HotStore {
   /** Least recently used first. */
   readonly #values = new Map<string, Value>();
   readonly #versions = new Map<string, number>();
+  readonly #tallies = new Map<string, Map<string, { readonly count: number; readonly untilMs: number }>>();
   #valueBytes = 0;
 
   constructor({ clock = systemClock, bounds = {} }: { clock?: Clock; bounds?: Partial<MemoryBounds> } = {}) {
@@ -48,11 +49,11 @@ export class MemoryHotStore implements HotStore {
     this.#bounds = { ...defaultBounds, ...bounds };
   }
 
-  async reserve(reservation: Reservation, ttlMs: number): Promise<ReserveAnswer> {
+  reserve(reservation: Reservation, ttlMs: number): ReserveAnswer {
     return this.#account(reservation.account).reserve(reservation, ttlMs);
   }
 
-  async settle(reservation: Reservation, amounts: readonly number[]): Promise<void> {
+  settle(reservation: Reservation, amounts: readonly number[]): undefined {
     this.#account(reservation.account).settle(reservation, amounts);
   }
 
@@ -83,29 +84,31 @@ export class MemoryHotStore implements HotStore {
   async get(key: string): Promise<Buffer | undefined> {
     const value = this.#values.get(key);
     if (value === undefined) return undefined;
-    await this.delete(key);
+    this.#drop(key);
     if (value.untilMs <= this.#clock.elapsedMs()) return undefined;
     this.#keep(key, value);
     return value.bytes;
   }
 
   async set(key: string, value: Uint8Array, ttlMs: number): Promise<boolean> {
-    await this.delete(key);
+    this.#drop(key);
     if (value.length > Math.min(maxValueBytes, this.#bounds.maxValueBytes)) return false;
     // A copy: the caller may write into its bytes again.
     this.#keep(key, { bytes: Buffer.from(value), untilMs: this.#clock.elapsedMs() + ttlMs });
     for (const oldest of this.#values.keys()) {
       if (this.#valueBytes <= this.#bounds.maxValueBytes) break;
-      await this.delete(oldest);
+      this.#drop(oldest);
     }
     return true;
   }
 
+  /** In this process there is nothing that a restart leaves. */
+  async remember(key: string, value: Uint8Array, ttlMs: number): Promise<boolean> {
+    return await this.set(key, value, ttlMs);
+  }
+
   async delete(key: string): Promise<void> {
-    const value = this.#values.get(key);
-    if (value === undefined) return;
-    this.#values.delete(key);
-    this.#valueBytes -= sizeBytes(key, value);
+    this.#drop(key);
   }
 
   async bump(key: string): Promise<number> {
@@ -116,6 +119,19 @@ export class MemoryHotStore implements HotStore {
 
   async version(key: string): Promise<number> {
     return this.#versions.get(key) ?? 0;
+  }
+
+  async tally(
+    key: string,
+    { holder, count }: { readonly holder: string; readonly count: number },
+    ttlMs: number,
+  ): Promise<number> {
+    const nowMs = this.#clock.elapsedMs();
+    const holders = this.#tallies.get(key) ?? new Map<string, { readonly count: number; readonly untilMs: number }>();
+    this.#tallies.set(key, holders);
+    holders.set(holder, { count, untilMs: nowMs + ttlMs });
+    for (const [other, { untilMs }] of holders) if (untilMs <= nowMs) holders.delete(other);
+    return [...holders.values()].reduce((sum, each) => sum + each.count, 0);
   }
 
   /** Accounts that changed since the last call, as they are to be written down. */
@@ -138,6 +154,13 @@ export class MemoryHotStore implements HotStore {
   #keep(key: string, value: Value): void {
     this.#values.set(key, value);
     this.#valueBytes += sizeBytes(key, value);
+  }
+
+  #drop(key: string): void {
+    const value = this.#values.get(key);
+    if (value === undefined) return;
+    this.#values.delete(key);
+    this.#valueBytes -= sizeBytes(key, value);
   }
 
   #account(name: string): Account {

@@ -11,7 +11,7 @@ import {
   type Reservation,
   type ReserveAnswer,
 } from "./hot.ts";
-import { acquireScript, releaseScript, renewScript, reserveScript, settleScript } from "./hot-scripts.ts";
+import { acquireScript, releaseScript, renewScript, reserveScript, settleScript, tallyScript } from "./hot-scripts.ts";
 import { periodEnd, periodStart } from "./period.ts";
 
 /** Where a Redis (from version 6 on) or Valkey server is, and how it is used. */
@@ -120,6 +120,11 @@ export class RedisHotStore implements HotStore {
     return true;
   }
 
+  /** The server outlives every gateway. */
+  async remember(key: string, value: Uint8Array, ttlMs: number): Promise<boolean> {
+    return await this.set(key, value, ttlMs);
+  }
+
   async delete(key: string): Promise<void> {
     await this.#answer(this.#client.del(`${this.#prefix}value:${key}`));
   }
@@ -130,6 +135,15 @@ export class RedisHotStore implements HotStore {
 
   async version(key: string): Promise<number> {
     return Number((await this.#answer(this.#client.get(`${this.#prefix}version:${key}`))) ?? 0);
+  }
+
+  async tally(
+    key: string,
+    { holder, count }: { readonly holder: string; readonly count: number },
+    ttlMs: number,
+  ): Promise<number> {
+    const reply = await this.#run(scripts.tally, [`${this.#prefix}tally:${key}`], [holder, count, ttlMs]);
+    return z.coerce.number().parse(reply);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -181,6 +195,7 @@ const scripts = {
   renew: script(renewScript),
   acquire: script(acquireScript),
   release: script(releaseScript),
+  tally: script(tallyScript),
 };
 
 /** Seven arguments. The server's clock may be in another period than ours, so it gets the ends of three. */

@@ -150,3 +150,20 @@ return { ARGV[1], tonumber(ARGV[2]) }`;
 export const releaseScript = `
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0`;
+
+/**
+ * Key: a hash, holder -> "count until". Arguments: holder, count, ttl. Answers the sum over holders that still count, as
+ * text, because Redis cuts numbers of scripts down to whole ones.
+ */
+export const tallyScript = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.17g %.17g', ARGV[2], now + ARGV[3]))
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+local sum, all = 0, redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local count, till = string.match(all[i + 1], '(%S+) (%S+)')
+  if tonumber(till) <= now then redis.call('HDEL', KEYS[1], all[i]) else sum = sum + tonumber(count) end
+end
+return string.format('%.17g', sum)
+`;

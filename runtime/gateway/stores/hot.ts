@@ -43,19 +43,22 @@ export type ReserveAnswer =
       readonly retryAfterMs: number | null;
     };
 
-/** Limits that hold whatever the number of gateways. All times are of the store's own clock. */
+/**
+ * Limits that hold whatever the number of gateways. All times are of the store's own clock. A store in this process answers
+ * at once, without a promise: a request passes here twice.
+ */
 export interface Meters {
   /**
    * Takes every charge or none. With an id that is open or settled already it changes nothing and grants. A
    * reservation that is neither settled nor renewed within `ttlMs` expires: its slot and its budgets are given back.
    */
-  reserve(reservation: Reservation, ttlMs: number): Promise<ReserveAnswer>;
+  reserve(reservation: Reservation, ttlMs: number): ReserveAnswer | Promise<ReserveAnswer>;
   /**
    * Closes a reservation with what was really used, one amount for each charge; all zeros give everything back. The
    * second time it does nothing. Of one that is not open any more, budgets are charged in full and rates with what is
-   * above the reservation.
+   * above the reservation. Undefined: it is done already.
    */
-  settle(reservation: Reservation, amounts: readonly number[]): Promise<void>;
+  settle(reservation: Reservation, amounts: readonly number[]): Promise<void> | undefined;
   /** Keeps open reservations for another `ttlMs`. */
   renew(reservations: readonly Pick<Reservation, "account" | "id">[], ttlMs: number): Promise<void>;
 }
@@ -80,6 +83,8 @@ export interface Values {
   get(key: string): Promise<Buffer | undefined>;
   /** False when the value is too large to be kept. */
   set(key: string, value: Uint8Array, ttlMs: number): Promise<boolean>;
+  /** As `set`; and where the store is a file of this gateway, the value is still there after a restart. */
+  remember(key: string, value: Uint8Array, ttlMs: number): Promise<boolean>;
   delete(key: string): Promise<void>;
 }
 
@@ -88,6 +93,12 @@ export interface Versions {
   bump(key: string): Promise<number>;
   /** 0 while it was never bumped. */
   version(key: string): Promise<number>;
+}
+
+/** Numbers of which each holder tells its own, such as the requests that a gateway has open. */
+export interface Tallies {
+  /** Sets what `holder` has, which counts for `ttlMs`, and answers the sum over all holders. */
+  tally(key: string, own: { readonly holder: string; readonly count: number }, ttlMs: number): Promise<number>;
 }
 
 /** How a store is, for metrics and `/health`. */
@@ -105,7 +116,7 @@ export interface StoreHealth {
 export const healthy: StoreHealth = { state: "ok", fallbacks: 0, owed: 0, dropped: 0 };
 
 /** State that all gateways share and that changes with each request. Methods reject when the store cannot be reached. */
-export interface HotStore extends Meters, Leases, Values, Versions, AsyncDisposable {
+export interface HotStore extends Meters, Leases, Values, Versions, Tallies, AsyncDisposable {
   readonly health: StoreHealth;
 }
 

@@ -118,10 +118,14 @@ export class SqlRecordStore implements RecordStore {
   }
 
   async putTenant(tenant: Tenant): Promise<void> {
-    await this.#sql.rows(
-      "INSERT INTO tenants (id, definition) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET definition = excluded.definition",
-      [tenant.id, JSON.stringify(tenant)],
-    );
+    await this.putTenants([tenant]);
+  }
+
+  async putTenants(tenants: readonly Tenant[]): Promise<void> {
+    const text =
+      "INSERT INTO tenants (id, definition) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET definition = excluded.definition";
+    const statements = tenants.map((tenant) => ({ text, values: [tenant.id, JSON.stringify(tenant)] }));
+    if (statements.length > 0) await this.#sql.all(statements);
   }
 
   async deleteTenant(id: string): Promise<boolean> {

@@ -1,3 +1,4 @@
+import type { Tenant } from "../../contracts/tenant.ts";
 import type { ManagedRecords } from "../identity/key-records.ts";
 
 /** One request, as it is billed. */
@@ -61,4 +62,7 @@ export interface Settings {
 }
 
 /** State that must not be lost. Methods reject when the store cannot be reached. */
-export interface RecordStore extends ManagedRecords, Usage, Settings, AsyncDisposable {}
+export interface RecordStore extends ManagedRecords, Usage, Settings, AsyncDisposable {
+  /** Creates or replaces all of them, or changes nothing. */
+  putTenants(tenants: readonly Tenant[]): Promise<void>;
+}

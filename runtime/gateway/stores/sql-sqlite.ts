@@ -34,12 +34,12 @@ export class SqliteSql implements Sql {
   }
 
   async rows(text: string, values: readonly SqlValue[] = []): Promise<SqlRow[]> {
-    return this.#run({ text, values });
+    return this.#do(text, (prepared) => prepared.all(...values));
   }
 
   async all(statements: readonly SqlStatement[]): Promise<void> {
     this.#transaction(() => {
-      for (const statement of statements) this.#run(statement);
+      for (const statement of statements) this.#do(statement.text, (prepared) => prepared.run(...statement.values));
     });
   }
 
@@ -66,7 +66,7 @@ export class SqliteSql implements Sql {
     }
   }
 
-  #run({ text, values }: SqlStatement): SqlRow[] {
+  #do<Result>(text: string, work: (prepared: StatementSync) => Result): Result {
     let statement = this.#statements.get(text);
     if (statement === undefined) {
       if (this.#statements.size >= maxStatements) this.#statements.clear();
@@ -74,7 +74,7 @@ export class SqliteSql implements Sql {
       this.#statements.set(text, statement);
     }
     try {
-      return statement.all(...values);
+      return work(statement);
     } catch (error) {
       const code = error instanceof Error && "errcode" in error ? Number(error.errcode) : 0;
       throw (code & 0xff) === constraint ? new ConstraintError("a row was refused", { cause: error }) : error;

@@ -252,6 +252,29 @@ export function hotContract(store: () => HotStore, { propertyRuns }: { propertyR
     expect(await store().get(key)).toBeUndefined();
   });
 
+  it("remembers values as it keeps others", async () => {
+    const key = randomUUID();
+    const bytes = Buffer.from([0, 1, 254, 255]);
+    expect(await store().remember(key, bytes, minuteMs)).toBe(true);
+    expect(await store().get(key)).toEqual(bytes);
+    expect(await store().remember(key, Buffer.alloc(maxValueBytes + 1), minuteMs)).toBe(false);
+    expect(await store().get(key)).toBeUndefined();
+    await store().remember(key, bytes, 50);
+    await expect.poll(() => store().get(key), { interval: 20 }).toBeUndefined();
+    await store().remember(key, bytes, minuteMs);
+    await store().delete(key);
+    expect(await store().get(key)).toBeUndefined();
+  });
+
+  it("adds up what each holder has, until it is told no more", async () => {
+    const key = randomUUID();
+    expect(await store().tally(key, { holder: "a", count: 2.5 }, minuteMs)).toBe(2.5);
+    expect(await store().tally(key, { holder: "b", count: 4 }, 100)).toBe(6.5);
+    expect(await store().tally(key, { holder: "a", count: 1 }, minuteMs)).toBe(5);
+    const again = () => store().tally(key, { holder: "a", count: 1 }, minuteMs);
+    await expect.poll(again, { interval: 20 }).toBe(1);
+  });
+
   it("counts versions up", async () => {
     const key = randomUUID();
     expect(await store().version(key)).toBe(0);

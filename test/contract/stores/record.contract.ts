@@ -55,6 +55,13 @@ export function recordContract(open: () => Promise<RecordStore>): void {
     expect(await again.tenant("acme")).toEqual({ ...acme, priority: 9 });
     expect((await again.tenants()).map(({ id }) => id)).toEqual(["acme", "zeta"]);
     expect(await again.tenant("nobody")).toBeUndefined();
+    await store.putTenants([{ ...acme, priority: 8 }, tenant.parse({ id: "omega" })]);
+    expect((await again.tenants()).map(({ id, priority }) => [id, priority])).toEqual([
+      ["acme", 8],
+      ["omega", 5],
+      ["zeta", 5],
+    ]);
+    expect(await again.deleteTenant("omega")).toBe(true);
     expect([await again.deleteTenant("zeta"), await again.deleteTenant("zeta")]).toEqual([true, false]);
   });
 

@@ -1,4 +1,4 @@
-import type { Policy, ReplicaState, RouteContext } from "../policy.ts";
+import type { Policy, ReplicaState, RouteContext, Term } from "../policy.ts";
 import { pendingTokens, uncachedTokens } from "./terms.ts";
 
 /** What a ms of own prefill costs those who come after, where nothing that it displaces would be used again. */
@@ -17,6 +17,7 @@ const memory = { weight: 0.1, power: 4 };
  *   that is used again must be prefilled again and displaces in its turn, which sums up to 1 / (1 - reuse). So prefixes
  *   that are used much stay where they are, and where little is used again the shortest queue wins.
  * - `streams`: those that are generating pause while the engine prefills.
+ * - `adapter`: where the request's adapter is not loaded, it is loaded first.
  * - `memory`: an engine whose KV cache is nearly full lets requests wait, or throws them out and computes them anew.
  *
  * The weights were picked by hand from sweeps over Mooncake's conversation trace and workloads generated after it and after
@@ -41,6 +42,7 @@ export const predictedCost: Policy = {
         name: "streams",
         cost: (replica, index) => streamWeight * (replica.inFlight - replica.prefilling) * prefillMs(replica, index),
       },
+      ...(request.adapter === null ? [] : [adapterTerm(request.adapter)]),
       {
         name: "memory",
         cost: (replica) =>
@@ -49,6 +51,10 @@ export const predictedCost: Policy = {
     ];
   },
 };
+
+function adapterTerm(adapter: string): Term {
+  return { name: "adapter", cost: ({ adapters, adapterLoadMs }) => (adapters.has(adapter) ? 0 : adapterLoadMs) };
+}
 
 function weight(replica: ReplicaState, { reuse }: RouteContext): number {
   return socialWeight / (1 - Math.min(mostReuse, reuse) * replica.cacheFill);

@@ -1,0 +1,119 @@
+import * as storage from "@pulumi/azure-native/storage/index.js";
+import type * as pulumi from "@pulumi/pulumi";
+import { concern, type Child } from "../lib/concern.ts";
+import type { Network } from "./network.ts";
+import { privateEndpoint } from "./private-link.ts";
+import { grant } from "./roles.ts";
+import type { Scope } from "./scope.ts";
+
+/** Where models are kept for good. */
+export interface Cache {
+  readonly account: pulumi.Output<string>;
+  /** Resource id: roles are given here, not on the account. */
+  readonly containerId: pulumi.Output<string>;
+  /** Without these nobody can reach it. */
+  readonly ready: readonly pulumi.Resource[];
+}
+
+/** Azure keeps what was deleted for a year at most. */
+const maxSoftDeleteDays = 365;
+
+/** The storage account with its container. Nobody reaches it from outside the network, and nobody with a key. */
+export function makeCache(scope: Scope, network: Network): Cache {
+  const { cache } = scope.plan;
+  return concern("azure", "cache", (child) => {
+    const account = new storage.StorageAccount("cache", accountArgs(scope, network), { ...child, ...scope.stateful });
+    const container = new storage.BlobContainer(
+      "models",
+      {
+        resourceGroupName: scope.place.resourceGroupName,
+        accountName: account.name,
+        containerName: cache.container,
+        publicAccess: "None",
+      },
+      { ...child, ...scope.stateful },
+    );
+    const target = { id: account.id, group: "blob", zoneName: "privatelink.blob.core.windows.net" };
+    return {
+      account: account.name,
+      containerId: container.id,
+      ready: [
+        container,
+        keepVersions(account, { scope, child }),
+        ...(network.privateCache ? privateEndpoint("cache", target, { scope, network, child }) : []),
+        ...peopleWhoWrite(container, { scope, child }),
+      ],
+    };
+  });
+}
+
+function accountArgs({ plan, place, tags }: Scope, network: Network): storage.StorageAccountArgs {
+  const { account, premium, redundancy } = plan.cache;
+  return {
+    ...place,
+    accountName: account,
+    kind: premium ? "BlockBlobStorage" : "StorageV2",
+    sku: { name: `${premium ? "Premium" : "Standard"}_${redundancy}` },
+    ...(premium ? {} : { accessTier: storage.AccessTier.Hot }),
+    allowBlobPublicAccess: false,
+    allowSharedKeyAccess: false,
+    allowCrossTenantReplication: false,
+    allowedCopyScope: "AAD",
+    defaultToOAuthAuthentication: true,
+    isLocalUserEnabled: false,
+    isSftpEnabled: false,
+    enableHttpsTrafficOnly: true,
+    minimumTlsVersion: "TLS1_2",
+    publicNetworkAccess: network.privateCache ? "Disabled" : "Enabled",
+    networkRuleSet: {
+      defaultAction: storage.DefaultAction.Deny,
+      bypass: "None",
+      virtualNetworkRules: network.privateCache ? [] : [{ virtualNetworkResourceId: network.nodes.id }],
+    },
+    tags,
+  };
+}
+
+interface Context {
+  readonly scope: Scope;
+  readonly child: Child;
+}
+
+/** What was overwritten or deleted can be had back for as long as the plan says, and then costs nothing. */
+function keepVersions(account: storage.StorageAccount, { scope, child }: Context): pulumi.Resource {
+  const of = { resourceGroupName: scope.place.resourceGroupName, accountName: account.name };
+  const days = scope.plan.cache.keepOldVersionsDays;
+  const softDelete = { enabled: true, days: Math.min(days, maxSoftDeleteDays) };
+  const blobs = new storage.BlobServiceProperties(
+    "blobs",
+    {
+      ...of,
+      blobServicesName: "default",
+      isVersioningEnabled: true,
+      deleteRetentionPolicy: softDelete,
+      containerDeleteRetentionPolicy: softDelete,
+    },
+    child,
+  );
+  const removeVersions = {
+    name: "remove-old-versions",
+    type: "Lifecycle",
+    enabled: true,
+    definition: {
+      filters: { blobTypes: ["blockBlob"] },
+      actions: { version: { delete: { daysAfterCreationGreaterThan: days } } },
+    },
+  };
+  return new storage.ManagementPolicy(
+    "lifecycle",
+    { ...of, managementPolicyName: "default", policy: { rules: [removeVersions] } },
+    { ...child, dependsOn: blobs },
+  );
+}
+
+/** Admins may fill the cache by hand; pods that may are in identity.ts. */
+function peopleWhoWrite(container: storage.BlobContainer, context: Context): readonly pulumi.Resource[] {
+  return context.scope.plan.cluster.admins.map((group) =>
+    grant(`admins-write-${group}`, { role: "blobContributor", on: container.id, to: group, kind: "Group" }, context),
+  );
+}

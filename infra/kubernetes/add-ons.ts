@@ -1,0 +1,71 @@
+import * as k8s from "@pulumi/kubernetes";
+import type * as pulumi from "@pulumi/pulumi";
+import { PenstockError } from "../../runtime/contracts/errors.ts";
+import { namespaces } from "../cloud.ts";
+import type { PlannedAddOn } from "../plan/plan.ts";
+import { addOnValues } from "./add-on-values.ts";
+import { addOn, type Cluster } from "./cluster.ts";
+import { labels } from "./names.ts";
+import { password } from "./secrets.ts";
+
+const grafanaSecret = "grafana-admin";
+
+/** A chart may pull images and wait for its pods for so long. */
+const timeoutSeconds = 900;
+
+/** What the add-ons made. */
+export interface AddOns {
+  readonly grafanaPassword: pulumi.Output<string> | null;
+}
+
+/**
+ * The plan's charts, each pinned there. What the cloud itself installs (`cluster`) is its room's.
+ * Throws `invalid_config` for a chart that nobody here knows how to configure.
+ */
+export function addOns(cluster: Cluster): AddOns {
+  const hasGrafana = addOn(cluster.plan, "kube-prometheus-stack") !== undefined;
+  const grafanaPassword = hasGrafana ? grafanaAdmin(cluster) : null;
+  for (const each of cluster.plan.addOns) install(cluster, each);
+  return { grafanaPassword };
+}
+
+function install(cluster: Cluster, { name, how, namespace }: PlannedAddOn): void {
+  if (how.kind !== "helm") return;
+  const values = addOnValues[name];
+  if (values === undefined) {
+    const known = Object.keys(addOnValues).join(", ");
+    throw new PenstockError("invalid_config", `No values are written for the chart \`${name}\`; there are ${known}.`);
+  }
+  const isOci = how.repository.startsWith("oci://");
+  new k8s.helm.v3.Release(
+    name,
+    {
+      name,
+      namespace,
+      chart: isOci ? `${how.repository}/${how.chart}` : how.chart,
+      version: how.version,
+      ...(isOci ? {} : { repositoryOpts: { repo: how.repository } }),
+      values: { ...values(cluster, { grafanaSecret }) },
+      atomic: true,
+      timeout: timeoutSeconds,
+    },
+    cluster.options,
+  );
+}
+
+function grafanaAdmin({ plan, options }: Cluster): pulumi.Output<string> {
+  const made = password("grafana-password", options);
+  new k8s.core.v1.Secret(
+    grafanaSecret,
+    {
+      metadata: {
+        name: grafanaSecret,
+        namespace: namespaces.monitoring,
+        labels: labels(plan, grafanaSecret, "secret"),
+      },
+      stringData: { "admin-user": "admin", "admin-password": made },
+    },
+    options,
+  );
+  return made;
+}

@@ -1,0 +1,21 @@
+import type * as pulumi from "@pulumi/pulumi";
+import type { CloudOutputs } from "../cloud.ts";
+import type { CloudPlan } from "../plan/plan.ts";
+
+/** What every part of a deployment is made from. */
+export interface Cluster {
+  readonly plan: CloudPlan;
+  readonly cloud: CloudOutputs;
+  /** The provider of this cluster, the parent, and what must be there before. */
+  readonly options: pulumi.CustomResourceOptions;
+}
+
+/** The add-on of this name, when the plan has it. */
+export function addOn({ addOns }: CloudPlan, name: string): CloudPlan["addOns"][number] | undefined {
+  return addOns.find((each) => each.name === name);
+}
+
+/** Pools of the same group, in the order to try. */
+export function variantsOf({ pools }: CloudPlan, group: string): CloudPlan["pools"] {
+  return pools.filter((pool) => pool.group === group).toSorted((one, other) => one.order - other.order);
+}
