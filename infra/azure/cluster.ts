@@ -161,5 +161,5 @@ function kubeconfigOf(cluster: aks.ManagedCluster, { scope, child }: Context): p
 export function unattended(kubeconfig: string): string {
   return Buffer.from(kubeconfig, "base64")
     .toString("utf8")
-    .replace(/^(\s*- )devicecode\s*$/m, "$1azurecli");
+    .replace(/^(\s*- )devicecode[ \t]*$/m, "$1azurecli");
 }

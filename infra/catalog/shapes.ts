@@ -256,12 +256,14 @@ export function shapeNamed(name: string): ModelShape | undefined {
 
 /** The catalogue's name for the model of a source such as `hf://org/repo@revision`; undefined when it knows none. */
 export function shapeNameOf(source: string): string | undefined {
-  const parts = source
-    .replace(/@[^/]*$/, "")
-    .split("/")
-    .map((part) => part.toLowerCase());
+  const parts = new Set(
+    source
+      .replace(/@[^/]*$/, "")
+      .toLowerCase()
+      .split("/"),
+  );
   return shapeNames.find((name) =>
-    catalogue[name]?.repositories.some((repository) => parts.includes(repository.toLowerCase())),
+    catalogue[name]?.repositories.some((repository) => parts.has(repository.toLowerCase())),
   );
 }
 

@@ -87,10 +87,14 @@ function prometheusValues({ plan, cloud }: Cluster, { grafanaSecret }: ValueOpti
         storageSpec: { volumeClaimTemplate: disk("50Gi") },
         ...(metricsWriteUrl === null
           ? {}
-          : { remoteWrite: [{ url: metricsWriteUrl, sigv4: { region: plan.region }, queueConfig: { maxShards: 20 } }] }),
+          : {
+              remoteWrite: [{ url: metricsWriteUrl, sigv4: { region: plan.region }, queueConfig: { maxShards: 20 } }],
+            }),
       },
     },
-    alertmanager: { alertmanagerSpec: { resources: bounded("50m", "128Mi"), storage: { volumeClaimTemplate: disk("2Gi") } } },
+    alertmanager: {
+      alertmanagerSpec: { resources: bounded("50m", "128Mi"), storage: { volumeClaimTemplate: disk("2Gi") } },
+    },
     grafana: {
       enabled: mode === "in-cluster",
       admin: { existingSecret: grafanaSecret, userKey: "admin-user", passwordKey: "admin-password" },

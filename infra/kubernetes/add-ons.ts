@@ -4,7 +4,7 @@ import { PenstockError } from "../../runtime/contracts/errors.ts";
 import { namespaces } from "../cloud.ts";
 import type { PlannedAddOn } from "../plan/plan.ts";
 import { addOnValues } from "./add-on-values.ts";
-import { addOn, type Cluster } from "./cluster.ts";
+import { addOn, type Cluster, declare } from "./cluster.ts";
 import { labels } from "./names.ts";
 import { password } from "./secrets.ts";
 
@@ -53,19 +53,16 @@ function install(cluster: Cluster, { name, how, namespace }: PlannedAddOn): void
   );
 }
 
-function grafanaAdmin({ plan, options }: Cluster): pulumi.Output<string> {
+function grafanaAdmin(cluster: Cluster): pulumi.Output<string> {
+  const { plan } = cluster;
   const made = password("grafana-password", options);
-  new k8s.core.v1.Secret(
-    grafanaSecret,
-    {
-      metadata: {
-        name: grafanaSecret,
-        namespace: namespaces.monitoring,
-        labels: labels(plan, grafanaSecret, "secret"),
-      },
-      stringData: { "admin-user": "admin", "admin-password": made },
+  declare(cluster, k8s.core.v1.Secret, {
+    metadata: {
+      name: grafanaSecret,
+      namespace: namespaces.monitoring,
+      labels: labels(plan, grafanaSecret, "secret"),
     },
-    options,
-  );
+    stringData: { "admin-user": "admin", "admin-password": made },
+  });
   return made;
 }

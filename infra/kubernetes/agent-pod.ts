@@ -3,14 +3,7 @@ import { defaultPorts, envNames } from "../../runtime/contracts/names.ts";
 import type { PlannedFleet, PlannedPool } from "../plan/plan.ts";
 import { agentDirectories, stopSeconds } from "./agent-config.ts";
 import { addOn, variantsOf, type Cluster } from "./cluster.ts";
-import {
-  restrictedContainer,
-  restrictedPod,
-  scratch,
-  secretEnv,
-  volumesOf,
-  type Mounted,
-} from "./containers.ts";
+import { restrictedContainer, restrictedPod, scratch, secretEnv, volumesOf, type Mounted } from "./containers.ts";
 import { agentName, fleetLabel, fleetSelector, modelFolder, podLabels, poolLabel } from "./names.ts";
 import { priorities } from "./namespaces.ts";
 import { secretNames } from "./secrets.ts";
@@ -129,10 +122,15 @@ function resources({ plan }: Cluster, fleet: PlannedFleet): types.input.core.v1.
  * The agent answers from its first second; what takes long is the model, which it loads meanwhile. The start-up probe has
  * the whole cold start nevertheless, so that an agent that is slow on a busy disk is not killed for it.
  */
-function probes(fleet: PlannedFleet): Pick<types.input.core.v1.Container, "startupProbe" | "readinessProbe" | "livenessProbe"> {
+function probes(
+  fleet: PlannedFleet,
+): Pick<types.input.core.v1.Container, "startupProbe" | "readinessProbe" | "livenessProbe"> {
   const get = (path: string) => ({ httpGet: { path, port: "agent" }, periodSeconds: probeSeconds, timeoutSeconds: 5 });
   return {
-    startupProbe: { ...get("/health"), failureThreshold: Math.max(6, Math.ceil(coldStartSeconds(fleet) / probeSeconds)) },
+    startupProbe: {
+      ...get("/health"),
+      failureThreshold: Math.max(6, Math.ceil(coldStartSeconds(fleet) / probeSeconds)),
+    },
     readinessProbe: { ...get("/ready"), periodSeconds: 5, failureThreshold: 2 },
     livenessProbe: { ...get("/health"), failureThreshold: 6 },
   };

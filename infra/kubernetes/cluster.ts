@@ -10,6 +10,23 @@ export interface Cluster {
   readonly options: pulumi.CustomResourceOptions;
 }
 
+/** A class of Kubernetes objects, as `@pulumi/kubernetes` has them. */
+type ObjectClass<Args, Made> = new (name: string, args: Args, options: pulumi.CustomResourceOptions) => Made;
+
+/** Declares an object of the cluster. Pulumi knows it by the name that it has there. */
+export function declare<Args, Made>(
+  { options }: Cluster,
+  kind: ObjectClass<Args, Made>,
+  args: NoInfer<Args> & { readonly metadata: { readonly name: string } },
+): Made {
+  return new kind(args.metadata.name, args, options);
+}
+
+/** The same cluster for an object with options of its own. */
+export function withOptions(cluster: Cluster, options: pulumi.CustomResourceOptions): Cluster {
+  return { ...cluster, options: { ...cluster.options, ...options } };
+}
+
 /** The add-on of this name, when the plan has it. */
 export function addOn({ addOns }: CloudPlan, name: string): CloudPlan["addOns"][number] | undefined {
   return addOns.find((each) => each.name === name);

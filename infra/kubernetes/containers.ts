@@ -47,3 +47,6 @@ export function volumesOf(mounted: readonly Mounted[]): {
 } {
   return { volumes: mounted.map(({ volume }) => volume), volumeMounts: mounted.map(({ mount }) => mount) };
 }
+
+/** How config files are written: one line a value, and no references, which people do not read. */
+export const plainYaml = { lineWidth: 0, aliasDuplicateObjects: false } as const;

@@ -6,18 +6,19 @@ import { namespaces } from "../cloud.ts";
 import type { PlannedFleet } from "../plan/plan.ts";
 import { agentConfigOf } from "./agent-config.ts";
 import { agentGraceSeconds, agentPod, coldStartSeconds } from "./agent-pod.ts";
-import type { Cluster } from "./cluster.ts";
+import { type Cluster, declare } from "./cluster.ts";
+import { plainYaml } from "./containers.ts";
 import { leaderLabel, leaderWorkerSet } from "./leader-worker-set.ts";
 import { agentName, fleetName, fleetSelector, labels } from "./names.ts";
 import { checksumOf } from "./secrets.ts";
 
 /** Replicas of one engine: config, workload, headless Service, disruption budget. Answers the workload, to scale it. */
 export function fleet(cluster: Cluster, planned: PlannedFleet, secretsChecksum: pulumi.Input<string>): pulumi.Resource {
-  const { plan, options } = cluster;
+  const { plan } = cluster;
   const name = fleetName(planned);
-  const config = stringify(agentConfigOf(plan, planned), { lineWidth: 0 });
+  const config = stringify(agentConfigOf(plan, planned), plainYaml);
   const metadata = { name, namespace: namespaces.serving, labels: labels(plan, agentName, "agent") };
-  new k8s.core.v1.ConfigMap(name, { metadata, data: { "agent.yaml": config } }, options);
+  declare(cluster, k8s.core.v1.ConfigMap, { metadata, data: { "agent.yaml": config } });
   service(cluster, planned, metadata);
   disruptionBudget(cluster, planned, metadata);
   const template = agentPod(cluster, planned, {
@@ -32,40 +33,32 @@ export function fleet(cluster: Cluster, planned: PlannedFleet, secretsChecksum: 
 type Metadata = { readonly name: string; readonly namespace: string; readonly labels: Record<string, string> };
 
 /** Headless: its EndpointSlices are the gateway's list of agents. Of a replica over several nodes only the leader is in it. */
-function service({ options }: Cluster, planned: PlannedFleet, metadata: Metadata): void {
+function service(cluster: Cluster, planned: PlannedFleet, metadata: Metadata): void {
   const isGroup = planned.nodesPerReplica > 1;
-  new k8s.core.v1.Service(
-    metadata.name,
-    {
-      metadata,
-      spec: {
-        clusterIP: "None",
-        selector: { ...fleetSelector(planned), ...(isGroup ? leaderLabel : {}) },
-        ports: [{ name: "agent", port: defaultPorts.agent, targetPort: "agent" }],
-      },
+  declare(cluster, k8s.core.v1.Service, {
+    metadata,
+    spec: {
+      clusterIP: "None",
+      selector: { ...fleetSelector(planned), ...(isGroup ? leaderLabel : {}) },
+      ports: [{ name: "agent", port: defaultPorts.agent, targetPort: "agent" }],
     },
-    options,
-  );
+  });
 }
 
 /** One replica at a time may go for maintenance. */
-function disruptionBudget({ options }: Cluster, planned: PlannedFleet, metadata: Metadata): void {
-  new k8s.policy.v1.PodDisruptionBudget(
-    metadata.name,
-    {
-      metadata,
-      spec: {
-        maxUnavailable: planned.nodesPerReplica,
-        selector: { matchLabels: fleetSelector(planned) },
-        unhealthyPodEvictionPolicy: "AlwaysAllow",
-      },
+function disruptionBudget(cluster: Cluster, planned: PlannedFleet, metadata: Metadata): void {
+  declare(cluster, k8s.policy.v1.PodDisruptionBudget, {
+    metadata,
+    spec: {
+      maxUnavailable: planned.nodesPerReplica,
+      selector: { matchLabels: fleetSelector(planned) },
+      unhealthyPodEvictionPolicy: "AlwaysAllow",
     },
-    options,
-  );
+  });
 }
 
 function deployment(
-  { options }: Cluster,
+  cluster: Cluster,
   planned: PlannedFleet,
   { metadata, template }: { readonly metadata: Metadata; readonly template: k8s.types.input.core.v1.PodTemplateSpec },
 ): pulumi.Resource {

@@ -3,8 +3,8 @@ import type * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
 import { defaultPorts, envNames } from "../../runtime/contracts/names.ts";
 import { namespaces } from "../cloud.ts";
-import type { Cluster } from "./cluster.ts";
-import { restrictedContainer, restrictedPod, scratch, secretEnv, volumesOf } from "./containers.ts";
+import { type Cluster, declare } from "./cluster.ts";
+import { plainYaml, restrictedContainer, restrictedPod, scratch, secretEnv, volumesOf } from "./containers.ts";
 import { gatewayConfigOf, tlsDirectory } from "./gateway-config.ts";
 import { gatewayName, gatewayPorts, labels, podLabels, scalerName, selectorLabels } from "./names.ts";
 import { priorities } from "./namespaces.ts";
@@ -26,12 +26,13 @@ const metadataOf = ({ plan }: Cluster, name = gatewayName) => ({
 /** The OpenAI endpoint. Answers its Service. */
 export function gateway(cluster: Cluster, secretsChecksum: pulumi.Input<string>): k8s.core.v1.Service {
   const { plan, options } = cluster;
-  const config = stringify(gatewayConfigOf(plan), { lineWidth: 0 });
+  const config = stringify(gatewayConfigOf(plan), plainYaml);
   const metadata = metadataOf(cluster);
-  new k8s.core.v1.ConfigMap(gatewayName, { metadata, data: { "gateway.yaml": config } }, options);
+  declare(cluster, k8s.core.v1.ConfigMap, { metadata, data: { "gateway.yaml": config } });
   endpointReader(cluster);
-  new k8s.apps.v1.Deployment(
-    gatewayName,
+  declare(
+    cluster,
+    k8s.apps.v1.Deployment,
     {
       metadata,
       spec: {
@@ -41,7 +42,7 @@ export function gateway(cluster: Cluster, secretsChecksum: pulumi.Input<string>)
         strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
         template: {
           metadata: {
-            labels: { ...podLabels(plan, gatewayName, "gateway"), ...cluster.cloud.identityPodLabels },
+            labels: podLabels(plan, gatewayName, "gateway"),
             annotations: { "penstock.dev/config": checksumOf(config), "penstock.dev/secrets": secretsChecksum },
           },
           spec: podSpec(cluster),
@@ -50,16 +51,16 @@ export function gateway(cluster: Cluster, secretsChecksum: pulumi.Input<string>)
     },
     { ...options, ignoreChanges: ["spec.replicas"] },
   );
-  new k8s.policy.v1.PodDisruptionBudget(
-    gatewayName,
-    { metadata, spec: { maxUnavailable: 1, selector: { matchLabels: selectorLabels(gatewayName) } } },
-    options,
-  );
+  new k8s.policy.v1.PodDisruptionBudget(gatewayName, {
+    metadata,
+    spec: { maxUnavailable: 1, selector: { matchLabels: selectorLabels(gatewayName) } },
+  });
   autoscaler(cluster);
   return services(cluster);
 }
 
-function podSpec({ plan }: Cluster): k8s.types.input.core.v1.PodSpec {
+function podSpec(cluster: Cluster): k8s.types.input.core.v1.PodSpec {
+  const { plan } = cluster;
   const { gateway: planned } = plan;
   const { volumes, volumeMounts } = volumesOf([
     {
@@ -75,6 +76,8 @@ function podSpec({ plan }: Cluster): k8s.types.input.core.v1.PodSpec {
   ]);
   return {
     serviceAccountName: "gateway",
+    // For EndpointSlices.
+    automountServiceAccountToken: true,
     enableServiceLinks: false,
     priorityClassName: priorities.gateway.name,
     terminationGracePeriodSeconds: preStopSeconds + planned.config.drainSeconds + marginSeconds,
@@ -142,81 +145,61 @@ function spread(areSeveral: boolean): k8s.types.input.core.v1.TopologySpreadCons
 /** Up when the CPU is short, at once; down slowly, since each pod that goes waits for its streams. */
 function autoscaler(cluster: Cluster): void {
   const { min, max } = cluster.plan.gateway.replicas;
-  new k8s.autoscaling.v2.HorizontalPodAutoscaler(
-    gatewayName,
-    {
-      metadata: metadataOf(cluster),
-      spec: {
-        scaleTargetRef: { apiVersion: "apps/v1", kind: "Deployment", name: gatewayName },
-        minReplicas: min,
-        maxReplicas: max,
-        metrics: [
-          {
-            type: "Resource",
-            resource: { name: "cpu", target: { type: "Utilization", averageUtilization: targetCpuPercent } },
-          },
-        ],
-        behavior: {
-          scaleUp: { stabilizationWindowSeconds: 0, policies: [{ type: "Percent", value: 100, periodSeconds: 15 }] },
-          scaleDown: { stabilizationWindowSeconds: 600, policies: [{ type: "Pods", value: 1, periodSeconds: 120 }] },
+  declare(cluster, k8s.autoscaling.v2.HorizontalPodAutoscaler, {
+    metadata: metadataOf(cluster),
+    spec: {
+      scaleTargetRef: { apiVersion: "apps/v1", kind: "Deployment", name: gatewayName },
+      minReplicas: min,
+      maxReplicas: max,
+      metrics: [
+        {
+          type: "Resource",
+          resource: { name: "cpu", target: { type: "Utilization", averageUtilization: targetCpuPercent } },
         },
+      ],
+      behavior: {
+        scaleUp: { stabilizationWindowSeconds: 0, policies: [{ type: "Percent", value: 100, periodSeconds: 15 }] },
+        scaleDown: { stabilizationWindowSeconds: 600, policies: [{ type: "Pods", value: 1, periodSeconds: 120 }] },
       },
     },
-    cluster.options,
-  );
+  });
 }
 
 /** The load balancer for clients, and an address inside the cluster for KEDA. */
 function services(cluster: Cluster): k8s.core.v1.Service {
   const { plan, cloud, options } = cluster;
-  new k8s.core.v1.Service(
-    scalerName,
-    {
-      metadata: metadataOf(cluster, scalerName),
-      spec: {
-        selector: selectorLabels(gatewayName),
-        ports: [{ name: "scaler", port: defaultPorts.scaler, targetPort: "scaler", appProtocol: "kubernetes.io/h2c" }],
-      },
+  declare(cluster, k8s.core.v1.Service, {
+    metadata: metadataOf(cluster, scalerName),
+    spec: {
+      selector: selectorLabels(gatewayName),
+      ports: [{ name: "scaler", port: defaultPorts.scaler, targetPort: "scaler", appProtocol: "kubernetes.io/h2c" }],
     },
-    options,
-  );
+  });
   const { allowedAddresses } = plan.gateway.config;
-  return new k8s.core.v1.Service(
-    gatewayName,
-    {
-      metadata: { ...metadataOf(cluster), annotations: { ...cloud.serviceAnnotations } },
-      spec: {
-        type: "LoadBalancer",
-        // Keeps the client's address, for limits by address and for logs.
-        externalTrafficPolicy: "Local",
-        ...(allowedAddresses.length === 0 ? {} : { loadBalancerSourceRanges: [...allowedAddresses] }),
-        selector: selectorLabels(gatewayName),
-        ports: [{ name: "https", port: gatewayPorts.service, targetPort: "https" }],
-      },
+  return declare(cluster, k8s.core.v1.Service, {
+    metadata: { ...metadataOf(cluster), annotations: { ...cloud.serviceAnnotations } },
+    spec: {
+      type: "LoadBalancer",
+      // Keeps the client's address, for limits by address and for logs.
+      externalTrafficPolicy: "Local",
+      ...(allowedAddresses.length === 0 ? {} : { loadBalancerSourceRanges: [...allowedAddresses] }),
+      selector: selectorLabels(gatewayName),
+      ports: [{ name: "https", port: gatewayPorts.service, targetPort: "https" }],
     },
-    options,
-  );
+  });
 }
 
 /** The gateway follows EndpointSlices to know its agents, and may do nothing else in the cluster. */
 function endpointReader(cluster: Cluster): void {
   const { options } = cluster;
   const metadata = metadataOf(cluster);
-  new k8s.rbac.v1.Role(
-    gatewayName,
-    {
-      metadata,
-      rules: [{ apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["get", "list", "watch"] }],
-    },
-    options,
-  );
-  new k8s.rbac.v1.RoleBinding(
-    gatewayName,
-    {
-      metadata,
-      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name: gatewayName },
-      subjects: [{ kind: "ServiceAccount", name: "gateway", namespace: namespaces.serving }],
-    },
-    options,
-  );
+  declare(cluster, k8s.rbac.v1.Role, {
+    metadata,
+    rules: [{ apiGroups: ["discovery.k8s.io"], resources: ["endpointslices"], verbs: ["get", "list", "watch"] }],
+  });
+  declare(cluster, k8s.rbac.v1.RoleBinding, {
+    metadata,
+    roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name: gatewayName },
+    subjects: [{ kind: "ServiceAccount", name: "gateway", namespace: namespaces.serving }],
+  });
 }

@@ -12,6 +12,7 @@ import { karpenterPool } from "./karpenter.ts";
 import { monitors } from "./monitors.ts";
 import { foundation } from "./namespaces.ts";
 import { networkPolicies } from "./network-policies.ts";
+import { nodePriorities } from "./node-priorities.ts";
 import { nodeSetup } from "./node-setup.ts";
 import { placeholders } from "./placeholders.ts";
 import { scaler } from "./scaler.ts";
@@ -47,6 +48,7 @@ export function deployKubernetes(plan: CloudPlan, cloud: CloudOutputs, given: Op
   const installed = stage("add-ons", [base.concern], addOns);
   const nodes = stage("nodes", [installed.concern], (cluster) => {
     nodeSetup(cluster);
+    nodePriorities(cluster);
     for (const pool of plan.pools) {
       if (pool.provisioner === "karpenter") karpenterPool(cluster, pool);
       if (pool.warmSpares > 0) placeholders(cluster, pool);
@@ -73,16 +75,17 @@ export function deployKubernetes(plan: CloudPlan, cloud: CloudOutputs, given: Op
   return outputsOf(plan, { service: front.service, keys, installed });
 }
 
-/** Builds one part of the deployment as a component, after others. */
+/** Builds one part of the deployment as a component, after others; `concern` is that component. */
 function stager({ plan, cloud, provider }: Omit<Cluster, "options"> & { readonly provider: k8s.Provider }) {
   return <Made extends object>(
     name: string,
     after: readonly pulumi.Resource[],
     build: (cluster: Cluster) => Made,
   ): Made & { readonly concern: pulumi.ComponentResource } =>
-    concern("kubernetes", name, ({ parent }) =>
-      build({ plan, cloud, options: { parent, provider, dependsOn: [...after] } }),
-    );
+    concern("kubernetes", name, ({ parent }) => {
+      const made = build({ plan, cloud, options: { parent, provider, dependsOn: [...after] } });
+      return { ...made, concern: parent };
+    });
 }
 
 function outputsOf(

@@ -1,7 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import { namespaces } from "../cloud.ts";
 import type { CloudPlan } from "../plan/plan.ts";
-import type { Cluster } from "./cluster.ts";
+import { type Cluster, declare } from "./cluster.ts";
 import { labels } from "./names.ts";
 import { podRules } from "./pod-rules.ts";
 
@@ -28,55 +28,55 @@ export function foundation(cluster: Cluster): void {
   for (const [name, level] of Object.entries(podSecurity)) namespace(cluster, name, level);
   for (const name of namespacesOfAddOns(cluster.plan)) namespace(cluster, name, "baseline");
   for (const { name, value, description } of Object.values(priorities)) {
-    new k8s.scheduling.v1.PriorityClass(
-      name,
-      { metadata: { name, labels: labels(cluster.plan, name, "priority") }, value, description },
-      cluster.options,
-    );
+    declare(cluster, k8s.scheduling.v1.PriorityClass, {
+      metadata: { name, labels: labels(cluster.plan, name, "priority") },
+      value,
+      description,
+    });
   }
   quota(cluster);
   podRules(cluster);
 }
 
-function namespace({ plan, options }: Cluster, name: string, level: "privileged" | "baseline"): void {
+function namespace(cluster: Cluster, name: string, level: "privileged" | "baseline"): void {
+  const { plan } = cluster;
   const isOurs = name === namespaces.serving;
-  new k8s.core.v1.Namespace(
-    name,
-    {
-      metadata: {
-        name,
-        labels: {
-          ...labels(plan, name, "namespace"),
-          "pod-security.kubernetes.io/enforce": level,
-          "pod-security.kubernetes.io/enforce-version": "latest",
-          ...(isOurs ? { "pod-security.kubernetes.io/audit": "restricted" } : {}),
-        },
+  declare(cluster, k8s.core.v1.Namespace, {
+    metadata: {
+      name,
+      labels: {
+        ...labels(plan, name, "namespace"),
+        "pod-security.kubernetes.io/enforce": level,
+        "pod-security.kubernetes.io/enforce-version": "latest",
+        ...(isOurs ? { "pod-security.kubernetes.io/audit": "restricted" } : {}),
       },
     },
-    options,
-  );
+  });
 }
 
 /** Namespaces of charts that are not ours, nor Kubernetes' own. */
 function namespacesOfAddOns({ addOns }: CloudPlan): string[] {
   const ours: readonly string[] = [...Object.values(namespaces), "kube-system", "default"];
-  const others = addOns.flatMap(({ how, namespace: name }) => (how.kind === "helm" && !ours.includes(name) ? [name] : []));
+  const others = addOns.flatMap(({ how, namespace: name }) =>
+    how.kind === "helm" && !ours.includes(name) ? [name] : [],
+  );
   return [...new Set(others)].toSorted();
 }
 
-/** GPUs that all nodes have together when every pool is at its maximum: what pods may ask for, however they are asked for. */
+/** GPUs that there are when every pool of the stack is at its maximum: what pods may ask for, however they are asked for. */
 export function gpuCapacity({ pools }: CloudPlan): number {
-  return pools.reduce((sum, { maxNodes, gpu }) => sum + maxNodes * gpu.count, 0);
+  const ofGroups = new Map<string, number>();
+  for (const { group, groupNodes, gpu } of pools) {
+    ofGroups.set(group, Math.max(ofGroups.get(group) ?? 0, groupNodes.max * gpu.count));
+  }
+  return [...ofGroups.values()].reduce((sum, gpus) => sum + gpus, 0);
 }
 
-function quota({ plan, options }: Cluster): void {
+function quota(cluster: Cluster): void {
+  const { plan } = cluster;
   const name = "penstock-limits";
-  new k8s.core.v1.ResourceQuota(
-    name,
-    {
-      metadata: { name, namespace: namespaces.serving, labels: labels(plan, name, "quota") },
-      spec: { hard: { "requests.nvidia.com/gpu": String(gpuCapacity(plan)), "services.loadbalancers": "1" } },
-    },
-    options,
-  );
+  declare(cluster, k8s.core.v1.ResourceQuota, {
+    metadata: { name, namespace: namespaces.serving, labels: labels(plan, name, "quota") },
+    spec: { hard: { "requests.nvidia.com/gpu": String(gpuCapacity(plan)), "services.loadbalancers": "1" } },
+  });
 }

@@ -3,7 +3,7 @@ import { defaultPorts } from "../../runtime/contracts/names.ts";
 import { namespaces } from "../cloud.ts";
 import type { CloudPlan } from "../plan/plan.ts";
 import type { Cloud } from "../stack/schema.ts";
-import { addOn, type Cluster } from "./cluster.ts";
+import { addOn, type Cluster, declare } from "./cluster.ts";
 import {
   agentName,
   clientLabel,
@@ -39,7 +39,10 @@ const managedStorePorts = [5_432, 6_379, 6_380, 10_000];
 /** Nothing may talk in the serving namespace but what is listed here; agents hear the gateway alone. */
 export function networkPolicies(cluster: Cluster): void {
   const { plan } = cluster;
-  const dns = { namespaceSelector: inNamespace("kube-system"), podSelector: { matchLabels: { "k8s-app": "kube-dns" } } };
+  const dns = {
+    namespaceSelector: inNamespace("kube-system"),
+    podSelector: { matchLabels: { "k8s-app": "kube-dns" } },
+  };
   policy(cluster, "default-deny", { podSelector: {}, policyTypes: ["Ingress", "Egress"] });
   policy(cluster, "dns", {
     podSelector: {},
@@ -89,9 +92,7 @@ function gatewayRules(plan: CloudPlan): Spec {
         ports: [tcp(gatewayPorts.pod)],
       },
       {
-        from: [
-          { namespaceSelector: inNamespace(keda), podSelector: { matchLabels: { app: "keda-operator" } } },
-        ],
+        from: [{ namespaceSelector: inNamespace(keda), podSelector: { matchLabels: { app: "keda-operator" } } }],
         ports: [tcp(defaultPorts.scaler)],
       },
     ],
@@ -133,11 +134,9 @@ function storeRule({ redis, postgres, network }: CloudPlan): { to: Peer[]; ports
   };
 }
 
-function storesInCluster({ cloud }: Cluster) {
-  return [
-    ...(cloud.redisUrl === null ? [stores.redis] : []),
-    ...(cloud.postgresUrl === null ? [stores.postgres] : []),
-  ];
+function storesInCluster(cluster: Cluster) {
+  const { cloud } = cluster;
+  return [...(cloud.redisUrl === null ? [stores.redis] : []), ...(cloud.postgresUrl === null ? [stores.postgres] : [])];
 }
 
 function tracesRule({ observability }: CloudPlan): NonNullable<Spec["egress"]> & object[] {
@@ -165,10 +164,10 @@ function tcp(port: number): Port {
   return { port, protocol: "TCP" };
 }
 
-function policy({ plan, options }: Cluster, name: string, spec: Spec): void {
-  new k8s.networking.v1.NetworkPolicy(
-    name,
-    { metadata: { name, namespace: namespaces.serving, labels: labels(plan, name, "network") }, spec },
-    options,
-  );
+function policy(cluster: Cluster, name: string, spec: Spec): void {
+  const { plan } = cluster;
+  declare(cluster, k8s.networking.v1.NetworkPolicy, {
+    metadata: { name, namespace: namespaces.serving, labels: labels(plan, name, "network") },
+    spec,
+  });
 }

@@ -1,7 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import { readFileSync } from "node:fs";
 import { namespaces } from "../cloud.ts";
-import type { Cluster } from "./cluster.ts";
+import { type Cluster, declare } from "./cluster.ts";
 import { restrictedContainer, unprivilegedUser } from "./containers.ts";
 import { labels, podLabels, poolLabel, selectorLabels } from "./names.ts";
 import { checksumOf } from "./secrets.ts";
@@ -22,56 +22,53 @@ const resources = {
  * makes file systems. What stays afterwards is not, and waits. The image is the gateway's, so that there is no other to
  * trust and to mirror: it has `sh`, `sleep` and util-linux's `nsenter`.
  */
-export function nodeSetup({ plan, options }: Cluster): void {
+export function nodeSetup(cluster: Cluster): void {
+  const { plan } = cluster;
   const metadata = { name, namespace: namespaces.system, labels: labels(plan, name, "node-setup") };
-  new k8s.core.v1.ConfigMap(name, { metadata, data: { "node-setup.sh": script } }, options);
+  declare(cluster, k8s.core.v1.ConfigMap, { metadata, data: { "node-setup.sh": script } });
   const { image } = plan.gateway;
-  new k8s.apps.v1.DaemonSet(
-    name,
-    {
-      metadata,
-      spec: {
-        selector: { matchLabels: selectorLabels(name) },
-        updateStrategy: { type: "RollingUpdate", rollingUpdate: { maxUnavailable: "25%" } },
-        template: {
-          metadata: {
-            labels: podLabels(plan, name, "node-setup"),
-            annotations: { "penstock.dev/config": checksumOf(script) },
-          },
-          spec: {
-            automountServiceAccountToken: false,
-            enableServiceLinks: false,
-            hostPID: true,
-            priorityClassName: "system-node-critical",
-            terminationGracePeriodSeconds: 1,
-            affinity: onPoolNodes(),
-            tolerations: [{ operator: "Exists" }],
-            volumes: [{ name: "script", configMap: { name } }],
-            initContainers: [
-              {
-                name: "disks",
-                image,
-                command: ["/bin/sh", "-c", enter, "sh", plan.cache.nodeDirectory, String(unprivilegedUser)],
-                resources,
-                securityContext: { privileged: true, runAsUser: 0, runAsNonRoot: false, readOnlyRootFilesystem: true },
-                volumeMounts: [{ name: "script", mountPath: "/etc/penstock", readOnly: true }],
-              },
-            ],
-            containers: [
-              {
-                name: "wait",
-                image,
-                command: ["sleep", "infinity"],
-                resources,
-                securityContext: { ...restrictedContainer, runAsNonRoot: true, runAsUser: unprivilegedUser },
-              },
-            ],
-          },
+  declare(cluster, k8s.apps.v1.DaemonSet, {
+    metadata,
+    spec: {
+      selector: { matchLabels: selectorLabels(name) },
+      updateStrategy: { type: "RollingUpdate", rollingUpdate: { maxUnavailable: "25%" } },
+      template: {
+        metadata: {
+          labels: podLabels(plan, name, "node-setup"),
+          annotations: { "penstock.dev/config": checksumOf(script) },
+        },
+        spec: {
+          automountServiceAccountToken: false,
+          enableServiceLinks: false,
+          hostPID: true,
+          priorityClassName: "system-node-critical",
+          terminationGracePeriodSeconds: 1,
+          affinity: onPoolNodes(),
+          tolerations: [{ operator: "Exists" }],
+          volumes: [{ name: "script", configMap: { name } }],
+          initContainers: [
+            {
+              name: "disks",
+              image,
+              command: ["/bin/sh", "-c", enter, "sh", plan.cache.nodeDirectory, String(unprivilegedUser)],
+              resources,
+              securityContext: { privileged: true, runAsUser: 0, runAsNonRoot: false, readOnlyRootFilesystem: true },
+              volumeMounts: [{ name: "script", mountPath: "/etc/penstock", readOnly: true }],
+            },
+          ],
+          containers: [
+            {
+              name: "wait",
+              image,
+              command: ["sleep", "infinity"],
+              resources,
+              securityContext: { ...restrictedContainer, runAsNonRoot: true, runAsUser: unprivilegedUser },
+            },
+          ],
         },
       },
     },
-    options,
-  );
+  });
 }
 
 /** Nodes that a pool of the plan made, whichever. */

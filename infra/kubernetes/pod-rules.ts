@@ -1,6 +1,6 @@
 import * as k8s from "@pulumi/kubernetes";
 import { namespaces } from "../cloud.ts";
-import type { Cluster } from "./cluster.ts";
+import { type Cluster, declare } from "./cluster.ts";
 import { labels, modelFolder } from "./names.ts";
 
 const name = "penstock-pods";
@@ -42,38 +42,31 @@ function rules(folder: string): { readonly expression: string; readonly message:
 }
 
 /** Refuses pods in the serving namespace that break the rules, at admission. */
-export function podRules({ plan, options }: Cluster): void {
-  new k8s.admissionregistration.v1.ValidatingAdmissionPolicy(
-    name,
-    {
-      metadata: { name, labels: labels(plan, name, "policy") },
-      spec: {
-        failurePolicy: "Fail",
-        matchConstraints: {
-          resourceRules: [
-            { apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE", "UPDATE"], resources: ["pods"] },
-          ],
-        },
-        variables: [
-          { name: "containers", expression: "object.spec.containers + object.spec.?initContainers.orValue([])" },
+export function podRules(cluster: Cluster): void {
+  const { plan } = cluster;
+  declare(cluster, k8s.admissionregistration.v1.ValidatingAdmissionPolicy, {
+    metadata: { name, labels: labels(plan, name, "policy") },
+    spec: {
+      failurePolicy: "Fail",
+      matchConstraints: {
+        resourceRules: [
+          { apiGroups: [""], apiVersions: ["v1"], operations: ["CREATE", "UPDATE"], resources: ["pods"] },
         ],
-        validations: rules(modelFolder(plan)),
+      },
+      variables: [
+        { name: "containers", expression: "object.spec.containers + object.spec.?initContainers.orValue([])" },
+      ],
+      validations: rules(modelFolder(plan)),
+    },
+  });
+  declare(cluster, k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding, {
+    metadata: { name, labels: labels(plan, name, "policy") },
+    spec: {
+      policyName: name,
+      validationActions: ["Deny"],
+      matchResources: {
+        namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespaces.serving } },
       },
     },
-    options,
-  );
-  new k8s.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
-    name,
-    {
-      metadata: { name, labels: labels(plan, name, "policy") },
-      spec: {
-        policyName: name,
-        validationActions: ["Deny"],
-        matchResources: {
-          namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": namespaces.serving } },
-        },
-      },
-    },
-    options,
-  );
+  });
 }

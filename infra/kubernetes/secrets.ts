@@ -4,7 +4,7 @@ import * as random from "@pulumi/random";
 import { createHash } from "node:crypto";
 import { envNames } from "../../runtime/contracts/names.ts";
 import { namespaces } from "../cloud.ts";
-import type { Cluster } from "./cluster.ts";
+import { type Cluster, declare } from "./cluster.ts";
 import { gatewayName, labels } from "./names.ts";
 
 /** What an operator gives beside the stack; all of it Pulumi secrets. */
@@ -40,19 +40,16 @@ export function password(name: string, options: pulumi.CustomResourceOptions): p
 
 /** A secret in the serving namespace. */
 export function secret(
-  { plan, options }: Cluster,
+  cluster: Cluster,
   name: string,
   about: { readonly data: Record<string, pulumi.Input<string>>; readonly type?: string },
 ): void {
-  new k8s.core.v1.Secret(
-    name,
-    {
-      metadata: { name, namespace: namespaces.serving, labels: labels(plan, name, "secret") },
-      type: about.type ?? "Opaque",
-      stringData: pulumi.secret(about.data),
-    },
-    options,
-  );
+  const { plan } = cluster;
+  declare(cluster, k8s.core.v1.Secret, {
+    metadata: { name, namespace: namespaces.serving, labels: labels(plan, name, "secret") },
+    type: about.type ?? "Opaque",
+    stringData: pulumi.secret(about.data),
+  });
 }
 
 /** The agents' shared token, the gateway's secrets, and the certificate where the operator gave one. */

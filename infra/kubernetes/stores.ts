@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { namespaces } from "../cloud.ts";
 import type { PlannedStore } from "../plan/plan.ts";
 import type { Cloud } from "../stack/schema.ts";
-import type { Cluster } from "./cluster.ts";
+import { type Cluster, declare } from "./cluster.ts";
 import { restrictedContainer, restrictedPod, scratch, volumesOf, type Mounted } from "./containers.ts";
 import { labels, podLabels, selectorLabels } from "./names.ts";
 import { password, secret, type StoreUrls } from "./secrets.ts";
@@ -27,18 +27,15 @@ const disks = {
 const storeUser = 999;
 
 /** The disk class that add-ons and stores in the cluster use. */
-export function storage({ plan, options }: Cluster): void {
-  new k8s.storage.v1.StorageClass(
-    storageClass,
-    {
-      metadata: { name: storageClass, labels: labels(plan, storageClass, "storage") },
-      ...disks[plan.cloud],
-      volumeBindingMode: "WaitForFirstConsumer",
-      allowVolumeExpansion: true,
-      reclaimPolicy: "Retain",
-    },
-    options,
-  );
+export function storage(cluster: Cluster): void {
+  const { plan } = cluster;
+  declare(cluster, k8s.storage.v1.StorageClass, {
+    metadata: { name: storageClass, labels: labels(plan, storageClass, "storage") },
+    ...disks[plan.cloud],
+    volumeBindingMode: "WaitForFirstConsumer",
+    allowVolumeExpansion: true,
+    reclaimPolicy: "Retain",
+  });
 }
 
 /** The managed stores' URLs, or stores in the cluster (for development: one pod each, one disk) and theirs. */
@@ -64,7 +61,6 @@ maxmemory-policy volatile-ttl
     port,
     planned,
     dataDirectory: "/data",
-    diskGiB: Math.max(1, Math.ceil(planned.memoryGiB * 2)),
     container: { args: ["/etc/store/store.conf"] },
     scratch: [scratch("tmp", "/tmp", "64Mi")],
   });
@@ -81,7 +77,6 @@ function postgres(cluster: Cluster): pulumi.Output<string> {
     port,
     planned,
     dataDirectory: "/var/lib/postgresql/data",
-    diskGiB: planned.storageGiB,
     container: {
       env: [
         { name: "POSTGRES_USER", value: "penstock" },
@@ -108,42 +103,37 @@ interface StoreOptions {
   readonly port: number;
   readonly planned: PlannedStore;
   readonly dataDirectory: string;
-  readonly diskGiB: number;
   readonly container: Pick<k8s.types.input.core.v1.Container, "args" | "env">;
   readonly scratch: readonly Mounted[];
 }
 
-function store({ plan, options }: Cluster, about: StoreOptions): void {
+function store(cluster: Cluster, about: StoreOptions): void {
+  const { plan } = cluster;
   const { name, port } = about;
   const metadata = { name, namespace: namespaces.serving, labels: labels(plan, name, "store") };
-  new k8s.core.v1.Service(
-    name,
-    { metadata, spec: { selector: selectorLabels(name), ports: [{ name: "store", port, targetPort: "store" }] } },
-    options,
-  );
-  new k8s.apps.v1.StatefulSet(
-    name,
-    {
-      metadata,
-      spec: {
-        serviceName: name,
-        replicas: 1,
-        selector: { matchLabels: selectorLabels(name) },
-        template: { metadata: { labels: podLabels(plan, name, "store") }, spec: storePod(about) },
-        volumeClaimTemplates: [
-          {
-            metadata: { name: "data" },
-            spec: {
-              accessModes: ["ReadWriteOnce"],
-              storageClassName: storageClass,
-              resources: { requests: { storage: `${about.diskGiB}Gi` } },
-            },
+  declare(cluster, k8s.core.v1.Service, {
+    metadata,
+    spec: { selector: selectorLabels(name), ports: [{ name: "store", port, targetPort: "store" }] },
+  });
+  declare(cluster, k8s.apps.v1.StatefulSet, {
+    metadata,
+    spec: {
+      serviceName: name,
+      replicas: 1,
+      selector: { matchLabels: selectorLabels(name) },
+      template: { metadata: { labels: podLabels(plan, name, "store") }, spec: storePod(about) },
+      volumeClaimTemplates: [
+        {
+          metadata: { name: "data" },
+          spec: {
+            accessModes: ["ReadWriteOnce"],
+            storageClassName: storageClass,
+            resources: { requests: { storage: `${about.planned.storageGiB}Gi` } },
           },
-        ],
-      },
+        },
+      ],
     },
-    options,
-  );
+  });
 }
 
 function storePod(about: StoreOptions): k8s.types.input.core.v1.PodSpec {

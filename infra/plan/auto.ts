@@ -38,7 +38,7 @@ export function cheapestSize(stack: CloudStack, need: FleetNeed): AutoResult {
     candidates.push({ size, sizing: result.sizing, nodes, nodeUsd: usd, totalUsd: nodes * usd });
   }
   const [best] = candidates.toSorted(
-    (a, b) => a.totalUsd - b.totalUsd || a.nodes - b.nodes || a.size.name.localeCompare(b.size.name),
+    (a, b) => a.totalUsd - b.totalUsd || a.nodeUsd - b.nodeUsd || a.size.name.localeCompare(b.size.name),
   );
   if (best === undefined) {
     const largest = offered.slice(-3).flatMap(({ size }) => `${size.name}: ${refused.get(size.name) ?? "refused"}`);
@@ -74,7 +74,7 @@ interface Considered {
 
 /** Why the dearest of the cheaper nodes was not taken. */
 function nextCheaper(best: Candidate, { offered, refused, candidates }: Considered): string[] {
-  const cheaper = offered.filter(({ usd }) => usd < best.nodeUsd).at(-1);
+  const cheaper = offered.findLast(({ usd }) => usd < best.nodeUsd);
   if (cheaper === undefined) return [];
   const { name } = cheaper.size;
   const other = candidates.find(({ size }) => size.name === name);

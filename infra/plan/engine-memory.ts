@@ -22,70 +22,54 @@ const wholeGpu = 0.95;
 
 /** The memory rules of an engine that serves a model of that shape. */
 export function engineMemory(engine: StackEngine, shape: ModelShape): EngineMemory {
-  const width = shape.weights === "fp32" ? 4 : 2;
-  switch (engine.kind) {
-    case "vllm":
-      return {
-        utilization: engine.gpuMemoryUtilization,
-        kvFraction: 1,
-        kvWidth: engine.kvCacheDtype === "auto" ? width : 1,
-        ...vllmQuantization(engine.quantization, shape),
-      };
-    case "triton":
-      return {
-        utilization: engine.backend === "vllm" ? engine.gpuMemoryUtilization : wholeGpu,
-        // TensorRT-LLM's default for its KV cache.
-        kvFraction: engine.backend === "vllm" ? 1 : 0.9,
-        kvWidth: width,
-        quantized: null,
-        loadsWhole: false,
-      };
-    case "trtllm":
-      return {
-        utilization: wholeGpu,
-        kvFraction: engine.kvCacheFreeMemoryFraction,
-        kvWidth: engine.kvCacheDtype === "fp8" ? 1 : 2,
-        quantized: null,
-        loadsWhole: false,
-      };
-    case "llamacpp":
-    case "embedded":
-      return {
-        utilization: wholeGpu,
-        kvFraction: 1,
-        kvWidth: engine.kind === "llamacpp" ? llamacppKvWidth[engine.kvCacheType] : 2,
-        quantized: null,
-        loadsWhole: false,
-      };
+  const kvWidth = shape.weights === "fp32" ? 4 : 2;
+  const plain = { utilization: wholeGpu, kvFraction: 1, kvWidth, quantized: null, loadsWhole: false };
+  if (engine.kind === "embedded") return plain;
+  if (engine.kind === "llamacpp") return { ...plain, kvWidth: llamacppKvWidth[engine.kvCacheType] };
+  if (engine.kind === "trtllm") {
+    const width = engine.kvCacheDtype === "fp8" ? 1 : kvWidth;
+    return { ...plain, kvFraction: engine.kvCacheFreeMemoryFraction, kvWidth: width };
   }
+  if (engine.kind === "triton") {
+    return engine.backend === "vllm"
+      ? { ...plain, utilization: engine.gpuMemoryUtilization }
+      : { ...plain, kvFraction: tritonKvFraction };
+  }
+  return {
+    utilization: engine.gpuMemoryUtilization,
+    kvFraction: 1,
+    kvWidth: engine.kvCacheDtype === "auto" ? kvWidth : 1,
+    ...vllmQuantization(engine.quantization, shape),
+  };
 }
+
+/** What TensorRT-LLM takes for its KV cache of the memory that is free, unless told otherwise. */
+const tritonKvFraction = 0.9;
 
 /** 8- and 4-bit blocks carry a scale for 32 numbers. */
 const llamacppKvWidth = { f16: 2, q8_0: 34 / 32, q4_0: 18 / 32 } as const;
 
-type Quantization = Extract<EngineSpec, { kind: "vllm" }>["quantization"];
+type Quantization = NonNullable<Extract<EngineSpec, { kind: "vllm" }>["quantization"]>;
 
-/** AWQ and GPTQ read weights that were quantised beforehand; `fp8` and bitsandbytes quantise what they load. */
+/** What each makes of weights of 16 bits and more. AWQ and GPTQ read what was quantised beforehand. */
+const vllmQuantized = {
+  fp8: "fp8",
+  bitsandbytes: "int4",
+  awq: "int4",
+  awq_marlin: "int4",
+  gptq: "int4",
+  gptq_marlin: "int4",
+  modelopt: null,
+  "compressed-tensors": null,
+} as const satisfies Record<Quantization, WeightType | null>;
+
 function vllmQuantization(
-  quantization: Quantization,
+  quantization: Quantization | undefined,
   shape: ModelShape,
 ): Pick<EngineMemory, "quantized" | "loadsWhole"> {
   const isWide = ["fp32", "bf16", "fp16"].includes(shape.weights);
-  switch (quantization) {
-    case "fp8":
-      return { quantized: isWide ? "fp8" : null, loadsWhole: isWide };
-    case "bitsandbytes":
-      return { quantized: isWide ? "int4" : null, loadsWhole: false };
-    case "awq":
-    case "awq_marlin":
-    case "gptq":
-    case "gptq_marlin":
-      return { quantized: isWide ? "int4" : null, loadsWhole: false };
-    case "modelopt":
-    case "compressed-tensors":
-    case undefined:
-      return { quantized: null, loadsWhole: false };
-  }
+  if (quantization === undefined || !isWide) return { quantized: null, loadsWhole: false };
+  return { quantized: vllmQuantized[quantization], loadsWhole: quantization === "fp8" };
 }
 
 /** CUDA context, NCCL and CUDA graphs on each GPU: 1.4 GiB stayed on an H100 where vLLM slept, with a margin. */

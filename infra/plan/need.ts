@@ -91,18 +91,12 @@ function writtenContext(engine: StackEngine): number | undefined {
 
 /** The engine told of its context, so that it takes no more memory for it than is planned. */
 function withContext(engine: StackEngine, contextTokens: number): StackEngine {
-  switch (engine.kind) {
-    case "vllm":
-      return { ...engine, maxModelLen: contextTokens };
-    case "triton":
-      return engine.backend === "vllm" ? { ...engine, maxModelLen: contextTokens } : engine;
-    case "trtllm":
-      return engine.backend === "pytorch" ? { ...engine, maxSeqLen: contextTokens } : engine;
-    case "llamacpp":
-      return { ...engine, contextSize: contextTokens };
-    case "embedded":
-      return engine;
-  }
+  if (engine.kind === "vllm") return { ...engine, maxModelLen: contextTokens };
+  if (engine.kind === "llamacpp") return { ...engine, contextSize: contextTokens };
+  // A TensorRT engine has its length built in.
+  if (engine.kind === "triton" && engine.backend === "vllm") return { ...engine, maxModelLen: contextTokens };
+  if (engine.kind === "trtllm" && engine.backend === "pytorch") return { ...engine, maxSeqLen: contextTokens };
+  return engine;
 }
 
 /** Models that share a GPU get a part of it each. */

@@ -18,7 +18,7 @@ export interface PodShare {
 const daemons = { cpuMillis: 500, memoryMiB: 1536 };
 
 /** On AWS images and logs share the NVMe with the cache (RAID 0 under /mnt/k8s-disks). */
-const awsImagesGiB = 100;
+const awsImagesGiB = 60;
 
 /** Part of the disk that may be filled. */
 const diskShare = 0.9;
@@ -77,7 +77,8 @@ function memoryReason(
   { layout, memoryGiB }: { readonly layout: Layout; readonly memoryGiB: number },
 ): string | null {
   const { engine, config } = need;
-  const sleeps = engine.kind === "vllm" && engine.sleepLevel === 1 && config.idle?.sleep_after_seconds != null;
+  const sleeps =
+    engine.kind === "vllm" && engine.sleepLevel === 1 && typeof config.idle?.sleep_after_seconds === "number";
   const needGiB = processGiB + (sleeps ? largestModel(need).loadedGiB / layout.nodes : 0);
   if (needGiB <= memoryGiB) return null;
   const remedy = sleeps ? "set the engine's sleepLevel to 2, or use" : "use";

@@ -30,12 +30,12 @@ export interface LayoutQuestion {
 export function layoutsOn(question: LayoutQuestion): Layout[] {
   const { engine, size, maxNodes } = question;
   const written = writtenSizes(engine);
-  const most = size.gpu.count * (isMultiNode(engine.kind) ? maxNodes : 1);
+  const most = size.gpu.count * (spansNodes(question) ? maxNodes : 1);
   const layouts: Layout[] = [];
   for (const tensorParallel of written.tensorParallel === null
     ? powersOfTwo(size.gpu.count)
     : [written.tensorParallel]) {
-    const stages = written.pipelineParallel === null ? upTo(stageLimit(question)) : [written.pipelineParallel];
+    const stages = written.pipelineParallel === null ? stagesOf(question, tensorParallel) : [written.pipelineParallel];
     for (const pipelineParallel of stages) {
       if (tensorParallel * pipelineParallel > most) continue;
       const layout = onNodes({ tensorParallel, pipelineParallel }, written.nodes, size);
@@ -126,32 +126,31 @@ interface WrittenSizes {
 
 /** What the operator wrote; null: left to the planner. llama.cpp splits layers, which are stages here. */
 function writtenSizes(engine: StackEngine): WrittenSizes {
-  const number = (value: number | "auto"): number | null => (value === "auto" ? null : value);
-  switch (engine.kind) {
-    case "embedded":
-      return { tensorParallel: 1, pipelineParallel: 1, nodes: 1 };
-    case "llamacpp":
-      return { tensorParallel: 1, pipelineParallel: number(engine.gpuCount), nodes: 1 };
-    case "triton":
-      return { tensorParallel: number(engine.tensorParallel), pipelineParallel: 1, nodes: 1 };
-    case "trtllm":
-      return {
-        tensorParallel: number(engine.tensorParallel),
-        pipelineParallel: number(engine.pipelineParallel),
-        nodes: 1,
-      };
-    case "vllm":
-      return {
-        tensorParallel: number(engine.tensorParallel),
-        pipelineParallel: number(engine.pipelineParallel),
-        nodes: number(engine.nodes),
-      };
-  }
+  const one = { tensorParallel: 1, pipelineParallel: 1, nodes: 1 };
+  if (engine.kind === "embedded") return one;
+  if (engine.kind === "llamacpp") return { ...one, pipelineParallel: numberOrNull(engine.gpuCount) };
+  const tensorParallel = numberOrNull(engine.tensorParallel);
+  if (engine.kind === "triton") return { ...one, tensorParallel };
+  const pipelineParallel = numberOrNull(engine.pipelineParallel);
+  if (engine.kind === "trtllm") return { ...one, tensorParallel, pipelineParallel };
+  return { tensorParallel, pipelineParallel, nodes: numberOrNull(engine.nodes) };
 }
 
-function stageLimit({ engine, shapes }: LayoutQuestion): number {
-  const layers = Math.min(...shapes.map((shape) => shape.layers));
-  return engines[engine.kind].capabilities.pipelineParallel ? Math.min(layers, maxStages) : 1;
+function numberOrNull(value: number | "auto"): number | null {
+  return value === "auto" ? null : value;
+}
+
+/** Stages to consider: powers of two, which share nodes without a rest; whole nodes may be of any number. */
+function stagesOf({ engine, shapes, size }: LayoutQuestion, tensorParallel: number): number[] {
+  if (!engines[engine.kind].capabilities.pipelineParallel) return [1];
+  const most = Math.min(maxStages, ...shapes.map((shape) => shape.layers));
+  return tensorParallel === size.gpu.count ? upTo(most) : powersOfTwo(most);
+}
+
+/** By itself the planner spreads a replica over nodes only where they have a fast network; elsewhere `nodes` must be written. */
+function spansNodes({ engine, size }: LayoutQuestion): boolean {
+  if (!isMultiNode(engine.kind)) return false;
+  return size.efaInterfaces > 1 || size.infinibandGbps > 0 || (writtenSizes(engine).nodes ?? 1) > 1;
 }
 
 function isMultiNode(kind: EngineKind): boolean {

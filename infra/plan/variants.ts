@@ -178,7 +178,7 @@ function whyOf(
   const { size, capacity, order, price, provisioner, held } = told;
   const reasons = [
     `${size.name}: ${gpusOf(size)}, ${size.vcpus} vCPUs, ${size.memoryGiB} GiB of RAM, ${size.nvmeGiB} GiB of NVMe`,
-    `${capacity}, tried ${orders[order] ?? `as number ${order + 1}`}: ${usdPerHour(price.usdPerHour)} (${price.source}, as of ${price.asOf})`,
+    `${capacity}, tried ${orders[order] ?? `as number ${order + 1}`}: ${usdPerHour(price.usdPerHour)} as of ${price.asOf}`,
   ];
   if (capacity === "spot") {
     const notice = stack.cloud === "azure" ? "30 s" : "2 min";

@@ -84,6 +84,13 @@ const gateway = z
       .describe("DNS name of the endpoint."),
     replicas: z.strictObject({ min: z.int().min(1), max: z.int().min(1) }).default({ min: 2, max: 6 }),
     internal: z.boolean().default(false).describe("A load balancer inside the network only."),
+    certificate: z
+      .enum(["configured", "self-signed", "in-cluster"])
+      .default("configured")
+      .describe(
+        "`configured`: penstock:tlsCertificate and penstock:tlsKey; `self-signed`: made for trying out; `in-cluster`: " +
+          "somebody else, such as cert-manager, makes the secret `tlsSecret`.",
+      ),
     tlsSecret: z
       .string()
       .min(1)

@@ -1,20 +1,30 @@
-import type { EngineSpec } from "../../runtime/contracts/engine.ts";
-import { engineOf } from "../../runtime/engines/index.ts";
-import { withSizes } from "./engines.ts";
-import type { StackConfig, StackModel } from "./schema.ts";
+import { cloudChecks } from "./cloud-checks.ts";
+import { engineChecks } from "./engine-checks.ts";
+import { repeated } from "./repeated.ts";
+import type { StackConfig } from "./schema.ts";
 
-/** For what does not depend on sizes: `auto` stands for one GPU. */
-const oneGpu = { tensorParallel: 1, pipelineParallel: 1, nodes: 1 };
-
-/** What the schema cannot see: names that must match, and options that an engine must be able to honour. */
+/**
+ * What the schema cannot see: names that must match, bounds that must not cross, and options that an engine must be able
+ * to honour. Sizes and memory are the planner's.
+ */
 export function crossChecks(stack: StackConfig): string[] {
-  return [...duplicateNames(stack), ...fleetModels(stack), ...capabilities(stack)];
+  return [
+    ...duplicateNames(stack),
+    ...fleetModels(stack),
+    ...engineChecks(stack),
+    ...(stack.cloud === "local" ? [] : cloudChecks(stack)),
+  ];
 }
 
 function duplicateNames({ models, fleets }: StackConfig): string[] {
   return [
     ...repeated(models.map(({ id }) => id)).map((at) => `models[${at}].id: another model has this id`),
     ...repeated(fleets.map(({ name }) => name)).map((at) => `fleets[${at}].name: another fleet has this name`),
+    ...models.flatMap(({ adapters }, at) =>
+      repeated(adapters.map(({ name }) => name)).map(
+        (index) => `models[${at}].adapters[${index}].name: another adapter of this model has this name`,
+      ),
+    ),
   ];
 }
 
@@ -33,40 +43,4 @@ function fleetModels({ models, fleets }: StackConfig): string[] {
     if (serving > 1) problems.push(`models[${at}]: ${serving} fleets serve \`${id}\`; leave it in one`);
   }
   return problems;
-}
-
-/** What each fleet's engine cannot do: with its own options, and for the models that it serves. */
-function capabilities({ models, fleets }: StackConfig): string[] {
-  return fleets.flatMap(({ engine: written, models: ids }, index) => {
-    const engine = withSizes(written, oneGpu);
-    return [
-      ...engineOf(engine)
-        .refusals(engine)
-        .map((refusal) => `fleets[${index}].engine: ${refusal}`),
-      ...models.flatMap((model, at) => (ids.includes(model.id) ? modelProblems(engine, { model, at }) : [])),
-    ];
-  });
-}
-
-function modelProblems(engine: EngineSpec, { model, at }: { model: StackModel; at: number }): string[] {
-  const described = engineOf(engine);
-  const problems: string[] = [];
-  if (!described.formats(engine).includes(model.format)) {
-    problems.push(
-      `models[${at}].format: the ${engine.kind} engine reads ${described.formats(engine).join(" or ")}, not ${model.format}`,
-    );
-  }
-  const wanted = model.adapters.length;
-  const { count } = described.adapterLimits(engine);
-  if (wanted > 0 && described.capabilities.adapters === "none") {
-    problems.push(`models[${at}].adapters: the ${engine.kind} engine cannot load adapters`);
-  } else if (wanted > count) {
-    const remedy = count === 0 ? "set the engine's lora" : "leave some out, or raise the engine's limit";
-    problems.push(`models[${at}].adapters: the ${engine.kind} engine holds ${count}, not ${wanted}; ${remedy}`);
-  }
-  return problems;
-}
-
-function repeated(names: readonly string[]): number[] {
-  return names.flatMap((name, index) => (names.indexOf(name) < index ? [index] : []));
 }

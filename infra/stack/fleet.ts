@@ -32,6 +32,20 @@ const scaling = z
   })
   .describe("When replicas come and go.");
 
+const seconds = z.number().positive().optional();
+
+const transitions = z
+  .strictObject({
+    nodeSeconds: seconds.describe("From a pending pod to a node that is ready."),
+    imageSeconds: seconds.describe("Pull of the image on a fresh node."),
+    downloadSeconds: seconds.describe("Largest model, from the store to the node's disk."),
+    loadSeconds: seconds.describe("Largest model, from the node's disk until the engine answers."),
+    wakeSeconds: seconds.describe("Largest model, from asleep in RAM until the engine answers."),
+  })
+  .describe(
+    "What was measured here (agents report it), in place of the catalogue's figures. Cooldowns follow from it.",
+  );
+
 /** A fleet of a stack on a cloud. */
 export const fleet = z
   .strictObject({
@@ -54,6 +68,7 @@ export const fleet = z
     residentModels: z.int().min(1).optional().describe("Models that share one replica's GPUs at once; default: 1."),
     idle: idlePolicy.optional().describe("When a model that nobody asks for goes to sleep, or leaves the GPU."),
     scaling: scaling.prefault({}),
+    transitions: transitions.prefault({}),
     drainSeconds: z
       .int()
       .min(30)

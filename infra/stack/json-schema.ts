@@ -20,21 +20,66 @@ export function stackFileSchema(): object {
   };
 }
 
-/** Keys that the schema knows at `path`, for the remedy of an unknown key. */
-export function knownKeys(path: readonly PropertyKey[]): string[] {
-  let at: readonly JsonSchema[] = alternatives(stack);
+/** Keys that the schema knows at `path` of a stack, for the remedy of an unknown key. */
+export function knownKeys(path: readonly PropertyKey[], value: unknown): string[] {
+  return [...new Set(schemasAt(path, value).flatMap((schema) => Object.keys(schema.properties ?? {})))];
+}
+
+/** Values that the schema allows at `path`, where it allows a few: `azure`, `aws`, `local` for a cloud. */
+export function knownValues(path: readonly PropertyKey[], value: unknown): string[] {
+  const parent = schemasAt(path.slice(0, -1), withoutKey(path, value));
+  const last = path.at(-1) ?? "";
+  const children = parent
+    .flatMap((schema) => childrenOf(schema, last))
+    .flatMap((child) => alternatives(child, undefined));
+  const values = children.flatMap((child) => [
+    ...(child.const === undefined ? [] : [child.const]),
+    ...(child.enum ?? []),
+  ]);
+  return [...new Set(values.map(String))];
+}
+
+/** Members of unions are chosen by their constant keys, such as `cloud` and an engine's `kind`. */
+function schemasAt(path: readonly PropertyKey[], value: unknown): JsonSchema[] {
+  let at: JsonSchema[] = alternatives(stack, value);
+  let inside: unknown = value;
   for (const part of path) {
-    at = at.flatMap((schema) => childrenOf(schema, part)).flatMap(alternatives);
+    inside = childValue(inside, part);
+    at = at.flatMap((schema) => childrenOf(schema, part)).flatMap((schema) => alternatives(schema, inside));
   }
-  return [...new Set(at.flatMap((schema) => Object.keys(schema.properties ?? {})))];
+  return at;
 }
 
 function childrenOf(schema: JsonSchema, part: PropertyKey): JsonSchema[] {
-  const child = typeof part === "number" ? schema.items : schema.properties?.[String(part)];
+  const child =
+    typeof part === "number" ? schema.items : (schema.properties?.[String(part)] ?? schema.additionalProperties);
   return typeof child === "object" && !Array.isArray(child) ? [child] : [];
 }
 
-function alternatives(schema: JsonSchema): JsonSchema[] {
-  const members = [...(schema.anyOf ?? []), ...(schema.oneOf ?? [])];
-  return [schema, ...members.filter((member) => typeof member === "object")];
+function childValue(value: unknown, part: PropertyKey): unknown {
+  return typeof value === "object" && value !== null ? Reflect.get(value, part) : undefined;
+}
+
+/** The schema itself and the members of its unions that `value` can be. */
+function alternatives(schema: JsonSchema, value: unknown): JsonSchema[] {
+  const members = [...(schema.anyOf ?? []), ...(schema.oneOf ?? [])].filter((member) => typeof member === "object");
+  return [schema, ...members.filter((member) => canBe(member, value)).flatMap((member) => alternatives(member, value))];
+}
+
+function canBe(schema: JsonSchema, value: unknown): boolean {
+  return Object.entries(schema.properties ?? {}).every(([key, property]) => {
+    if (typeof property !== "object" || property.const === undefined) return true;
+    const written = childValue(value, key);
+    return written === undefined || written === property.const;
+  });
+}
+
+/** A copy in which the last key of `path` is absent: it is the one that is wrong. */
+function withoutKey(path: readonly PropertyKey[], value: unknown): unknown {
+  const [first, ...others] = path;
+  if (first === undefined || typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map((item, at) => (at === first ? withoutKey(others, item) : item));
+  const entries = Object.entries(value);
+  if (others.length === 0) return Object.fromEntries(entries.filter(([key]) => key !== first));
+  return Object.fromEntries(entries.map(([key, item]) => [key, key === first ? withoutKey(others, item) : item]));
 }

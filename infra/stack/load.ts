@@ -6,7 +6,7 @@ import { z } from "zod";
 import { PenstockError } from "../../runtime/contracts/errors.ts";
 import { fieldPath } from "../../runtime/contracts/validate.ts";
 import { crossChecks } from "./cross-checks.ts";
-import { knownKeys } from "./json-schema.ts";
+import { knownKeys, knownValues } from "./json-schema.ts";
 import { stackSchema, type LocalStack, type StackConfig, type StackModel } from "./schema.ts";
 
 /** Name of the one configuration value of a stack. */
@@ -44,7 +44,11 @@ export async function loadLocalStack(path: string): Promise<LocalStack> {
 /** Checks a value that came from `penstock:stack`; `path` is named in errors and anchors relative sources. */
 export function checkStack(value: unknown, path: string): StackConfig {
   const parsed = stackSchema.safeParse(value);
-  if (!parsed.success) throw invalid(path, parsed.error.issues.flatMap(explain));
+  if (!parsed.success)
+    throw invalid(
+      path,
+      parsed.error.issues.flatMap((issue) => explain(issue, value)),
+    );
   const problems = crossChecks(parsed.data);
   if (problems.length > 0) throw invalid(path, problems);
   return withAbsoluteSources(parsed.data, dirname(path));
@@ -58,11 +62,19 @@ async function readStackFile(path: string): Promise<string> {
   }
 }
 
-function explain(issue: z.core.$ZodIssue): string[] {
+function explain(issue: z.core.$ZodIssue, value: unknown): string[] {
   const path = fieldPath(issue.path);
-  if (issue.code !== "unrecognized_keys") return [`${path || configKey}: ${issue.message}`];
-  const known = knownKeys(issue.path);
-  return issue.keys.map((key) => `${path === "" ? "" : `${path}.`}${key}: unknown key; there are ${known.join(", ")}`);
+  if (issue.code === "unrecognized_keys") {
+    const known = knownKeys(issue.path, value);
+    return issue.keys.map(
+      (key) => `${path === "" ? "" : `${path}.`}${key}: unknown key; there are ${known.join(", ")}`,
+    );
+  }
+  const values = knownValues(issue.path, value);
+  const isChoice = issue.code === "invalid_union" || issue.code === "invalid_value";
+  if (isChoice && values.length > 0) return [`${path || configKey}: must be one of ${values.join(", ")}`];
+  const isMissing = issue.code === "invalid_type" && issue.message.endsWith("received undefined");
+  return [`${path || configKey}: ${isMissing ? `is missing; write a ${issue.expected}` : issue.message}`];
 }
 
 function invalid(path: string, problems: readonly string[]): PenstockError {

@@ -11,7 +11,7 @@ import { Demand } from "./demand/demand.ts";
 import { startExternalScaler } from "./demand/external-scaler.ts";
 import { Agents } from "./fleet/agents.ts";
 import { FleetSnapshots } from "./fleet/snapshots.ts";
-import { gatewayApp } from "./http/app.ts";
+import { direct, gatewayApp } from "./http/app.ts";
 import { Hooks } from "./hooks/hooks.ts";
 import { AddressList } from "./identity/addresses.ts";
 import { exposeModelTimes, UsageCounters } from "./metering/counters.ts";
@@ -74,7 +74,7 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
   await using stack = new AsyncDisposableStack();
   let draining = false;
   const { agents, reload, ...parts } = await buildParts(options, { stack, log });
-  const app = gatewayApp({
+  const about = {
     ...parts,
     agentToken: options.agentToken,
     bounds: { maxBodyBytes: options.maxBodyBytes, allowedHosts: options.allowedHosts ?? [] },
@@ -82,8 +82,11 @@ export async function startGateway(options: GatewayOptions, log: Logger): Promis
     draining: () => draining,
     version: version(),
     log,
+  };
+  const listening = await serve(gatewayApp(about), options.listen, {
+    ...listenerOf(options, log),
+    direct: (incoming, outgoing) => direct(incoming, outgoing, about),
   });
-  const listening = await serve(app, options.listen, listenerOf(options, log));
   stack.defer(() => listening.close(options.drainTimeoutMs));
   await agents.start();
   const { registry, demand } = parts;

@@ -4,6 +4,7 @@ import type { MiddlewareHandler, NotFoundHandler } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { PenstockError, toPenstockError } from "../contracts/errors.ts";
 import type { Logger } from "./log.ts";
+import type { Outlet } from "./outlet.ts";
 import type { NodeEnv } from "./serve.ts";
 
 /** Any thrown thing as OpenAI's JSON answer, or as `bodyOf` has it; what is not in the table is logged with its stack. */
@@ -13,11 +14,30 @@ export function errorResponse(
   bodyOf: (error: PenstockError) => object = (error) => error.toBody(),
 ): Response {
   const error = thrown instanceof HTTPException ? fromHttpException(thrown) : toPenstockError(thrown);
+  logError(error, log);
+  return new Response(JSON.stringify(bodyOf(error)), { status: error.kind.status, headers: errorHeaders(error) });
+}
+
+/** As `errorResponse`, on Node's own response, of which nothing has left. */
+export function sendError(
+  outgoing: Outlet,
+  { error, body, log }: { readonly error: PenstockError; readonly body: object; readonly log: Logger },
+): void {
+  logError(error, log);
+  outgoing.writeHead(error.kind.status, errorHeaders(error));
+  outgoing.end(JSON.stringify(body));
+}
+
+function logError(error: PenstockError, log: Logger): void {
   if (error.code === "internal_error") log.error({ err: error.cause }, "unexpected error");
   else log.debug({ err: error }, "request refused");
-  const headers = new Headers({ "content-type": "application/json" });
-  if (error.retryAfterSeconds !== undefined) headers.set("retry-after", String(Math.ceil(error.retryAfterSeconds)));
-  return new Response(JSON.stringify(bodyOf(error)), { status: error.kind.status, headers });
+}
+
+function errorHeaders({ retryAfterSeconds }: PenstockError): Record<string, string> {
+  const headers = { "content-type": "application/json" };
+  return retryAfterSeconds === undefined
+    ? headers
+    : { ...headers, "retry-after": String(Math.ceil(retryAfterSeconds)) };
 }
 
 function fromHttpException(error: HTTPException): PenstockError {

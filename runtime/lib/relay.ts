@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { Readable } from "node:stream";
 import { Agent, type Dispatcher } from "undici";
 import { PenstockError } from "../contracts/errors.ts";
+import { forwardHeaders } from "./forward-headers.ts";
 import { parsedBody, refusalError, upstreamError } from "./relay-errors.ts";
 import type { Outlet } from "./outlet.ts";
 import { writeSseError } from "./sse.ts";
@@ -57,35 +58,8 @@ export interface RelayResult {
   readonly bytes: number;
 }
 
-/** Headers that belong to one connection, and so never travel on (RFC 9110, 7.6.1). */
-const hopByHop = new Set([
-  "connection",
-  "keep-alive",
-  "proxy-authenticate",
-  "proxy-authorization",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-  // Not hop-by-hop, but for this server: its name, and whether it wants the body.
-  "host",
-  "expect",
-]);
-
 /** An error body longer than this is not one of ours. */
 const maxErrorBytes = 64 * 1024;
-
-/** Headers of a request that may travel on; `without` names further ones to leave out, in lower case. */
-export function forwardHeaders(headers: IncomingHttpHeaders, without: readonly string[] = []): Record<string, string> {
-  const kept: Record<string, string> = {};
-  for (const name in headers) {
-    const value = headers[name];
-    if (value === undefined || hopByHop.has(name) || without.includes(name)) continue;
-    kept[name] = Array.isArray(value) ? value.join(", ") : value;
-  }
-  return kept;
-}
 
 /**
  * Sends requests on and writes the answers to Node's own response, without web streams
@@ -149,6 +123,10 @@ class RelayHandler implements Dispatcher.DispatchHandler {
   #status = 0;
   #bytes = 0;
   #streaming = false;
+  /** Bytes of a body that says so and does not stream; NaN: not known. */
+  #length = Number.NaN;
+  /** The last byte has left. */
+  #ended = false;
   /** The body of a 502 or 503, kept back for the caller; undefined while the body is relayed. */
   #refusal: Buffer[] | undefined;
   /** Headers of an answer whose first byte has not come; undefined once it has left, and without a gate. */
@@ -198,6 +176,7 @@ class RelayHandler implements Dispatcher.DispatchHandler {
     if (held) return;
     // A tap may take bytes out of a stream, so a length would lie.
     const without = this.#streaming && tap !== undefined ? ["content-length"] : [];
+    if (!this.#streaming) this.#length = Number(headers["content-length"] ?? Number.NaN);
     this.#outgoing.writeHead(status, forwardHeaders(headers, without));
     if (this.#streaming) this.#outgoing.flushHeaders();
   }
@@ -214,7 +193,9 @@ class RelayHandler implements Dispatcher.DispatchHandler {
     }
     const { tap } = this.#request;
     const passed = tap === undefined ? chunk : tap.write(chunk);
-    if (passed !== null && !this.#outgoing.write(passed)) this.#waitForReader(controller);
+    // Written and ended in one: most answers are one chunk, and leave with their head in one call of the system.
+    if (this.#bytes === this.#length) this.#end(passed);
+    else if (passed !== null && !this.#outgoing.write(passed)) this.#waitForReader(controller);
   }
 
   /** Whether the gate lets the answer begin; if so, it has. */
@@ -247,10 +228,17 @@ class RelayHandler implements Dispatcher.DispatchHandler {
       this.#settle.reject(upstreamError(new GivenUp()));
       return;
     }
-    const rest = this.#request.tap?.end() ?? null;
-    if (rest === null) this.#outgoing.end();
-    else this.#outgoing.end(rest);
+    if (!this.#ended) this.#end(null);
     this.#settle.resolve({ outcome: "complete", status: this.#status, bytes: this.#bytes });
+  }
+
+  #end(last: Buffer | null): void {
+    this.#ended = true;
+    const rest = this.#request.tap?.end() ?? null;
+    if (last !== null && rest !== null) this.#outgoing.write(last);
+    const final = rest ?? last;
+    if (final === null) this.#outgoing.end();
+    else this.#outgoing.end(final);
   }
 
   onResponseError(_: Dispatcher.DispatchController, cause: Error): void {

@@ -11,8 +11,6 @@ import { followTls, readTls, type TlsFiles } from "./tls.ts";
 /** What a Hono app of ours sees of Node: the raw request and response. */
 export interface NodeEnv {
   Bindings: HttpBindings;
-  /** Of a request that is traced: for log lines. */
-  Variables: { traceId?: string };
 }
 
 /** Where to listen. Port 0 takes a free one. */
@@ -48,6 +46,11 @@ export const httpLimits: HttpLimits = {
 
 export interface ServeOptions {
   readonly limits?: Partial<HttpLimits>;
+  /**
+   * Takes a request in front of the app, and answers it on Node's own response, errors included; null leaves it to the app.
+   * For what is so hot that a web request and the app's routes would be felt.
+   */
+  readonly direct?: (incoming: IncomingMessage, outgoing: ServerResponse) => Promise<void> | null;
   /** The listener is behind a TCP load balancer that speaks the PROXY protocol; `peerAddress` tells what it said. */
   readonly proxyProtocol?: Pick<ProxyProtocol, "trusts">;
   /** Serves HTTPS, and follows the files. The log says when a new certificate is in use, or is not. */
@@ -78,7 +81,9 @@ export async function serve(
     // Taken now: a request that is destroyed before its end loses its socket.
     const { socket } = incoming;
     outgoing.once("finish", () => discardRest(incoming, socket));
-    void listener(incoming, outgoing);
+    const answering = options.direct?.(incoming, outgoing) ?? null;
+    if (answering === null) void listener(incoming, outgoing);
+    else answering.catch(() => outgoing.destroy());
   });
   if (options.proxyProtocol !== undefined) {
     expectProxyHeaders(server, { ...options.proxyProtocol, timeoutMs: limits.headersTimeoutMs });

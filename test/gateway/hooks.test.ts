@@ -90,6 +90,7 @@ describe("a hook before", () => {
     expect([response.status, error.code, error.type]).toEqual([400, "refused_by_hook", "invalid_request_error"]);
     expect(seen).toEqual({
       requestId: response.headers.get("x-request-id"),
+      traceId: null,
       model: "m",
       endpoint: path,
       tenant: "default",
@@ -108,6 +109,17 @@ describe("a hook before", () => {
     expect((await gateway.post(path, { ...chat, max_tokens: 3, extra: { is: "kept" } })).status).toBe(200);
     expect(gateway.bodies).toEqual([{ ...chat, max_tokens: 12, extra: { is: "kept" } }]);
     expect(await gateway.metric("changed")).toBe(2);
+  });
+
+  test("sees no body of an upload, which streams past it", async () => {
+    const source = module(`{ before: ({ body, endpoint }) => ({ refuse: endpoint + " " + body }) }`);
+    await using gateway = await hooked([{ source }]);
+    const form = new FormData();
+    form.set("model", "m");
+    form.set("file", new Blob(["sound"]), "a.wav");
+    const url = "/v1/audio/transcriptions";
+    const response = await gateway.post(url, "", { headers: { authorization: `Bearer ${apiKey}` }, body: form });
+    expect(await response.json()).toMatchObject({ error: { message: `${url} null` } });
   });
 
   test("may name another model, if the tenant may use it", async () => {

@@ -102,7 +102,7 @@ describe("a request for a model that is not there", () => {
     expect(
       await metric(
         under,
-        'penstock_gateway_spilled_total{model="m",provider="cloud",reason="no_replica",result="answered"}',
+        'penstock_gateway_spilled_total{model="m",provider="cloud",reason="no_replica",result="complete"}',
       ),
     ).toBe(1);
   });
@@ -201,6 +201,18 @@ describe("what it costs", () => {
     const [record] = records;
     expect(record).toMatchObject({ provider: "cloud", replica: null, promptTokens: 100, completionTokens: 20 });
     expect(record?.costUsd).toBeCloseTo(0.3, 9);
+  });
+
+  test("is paid each time: another's answer is not kept and given again", async () => {
+    const { under, cloud } = await spilling(cold, { responseCache: { models: ["m"], seconds: 60 } });
+    for (let n = 1; n <= 2; n += 1) {
+      const response = await post(under, { ...chat, temperature: 0 });
+      expect([await response.json(), response.headers.get("x-penstock-cache")]).toMatchObject([
+        { from: "provider" },
+        null,
+      ]);
+      expect(cloud.asked).toHaveLength(n);
+    }
   });
 
   test("decides who answers: the cheapest for this request, then the fastest, and whoever has room", async () => {
@@ -381,6 +393,28 @@ describe("home that fails", () => {
     const { under, cloud } = await spilling({ onHeartbeat: warm, onInfer: ({ socket }) => void socket.destroy() });
     expect(await (await post(under)).json()).toMatchObject({ error: { code: "engine_died" } });
     expect(cloud.asked).toEqual([]);
+  });
+
+  test("while a stream is held leaves it to a provider, whose events follow the comments", async () => {
+    const { promise: failed, resolve: fail } = Promise.withResolvers<void>();
+    const events = 'data: {"choices":[]}\n\ndata: [DONE]\n\n';
+    const { under } = await spilling(
+      {
+        async onLoad() {
+          await failed;
+          throw new LoadFailure(error("full", "disk_full"));
+        },
+      },
+      {
+        spill: [rule(["cloud"], { when: { expectedWaitSecondsAbove: 3_600 } })],
+        answer: (_, outgoing) => void outgoing.writeHead(200, { "content-type": "text/event-stream" }).end(events),
+      },
+    );
+    const response = await post(under, { ...chat, stream: true });
+    fail();
+    const body = await response.text();
+    expect(body).toMatch(/^: m: /);
+    expect(body.endsWith(events)).toBe(true);
   });
 
   test("with a full queue sends away what has no place, within the tenant's limits", async () => {

@@ -3,8 +3,14 @@ import { writeFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { Registry } from "prom-client";
+import { agentApp, type AgentAppOptions } from "../../runtime/agent/http/app.ts";
+import { readGatewayConfig } from "../../runtime/gateway/config.ts";
 import { tracingOf, type TracingEnvironment } from "../../runtime/gateway/telemetry/options.ts";
 import type { GatewayOptions } from "../../runtime/gateway/options.ts";
+import { createLog } from "../../runtime/lib/log.ts";
+import { Relay } from "../../runtime/lib/relay.ts";
+import { serve } from "../../runtime/lib/serve.ts";
 import type { FakeAgentBehaviour } from "../fakes/agent.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { startProgram } from "../support/program.ts";
@@ -142,6 +148,24 @@ describe("a traced request", () => {
     expect(relay.traceState).toBe("vendor=1");
   });
 
+  test("shows the time of hooks, and who was refused by one", async () => {
+    await using folder = await temporaryFolder();
+    const module = join(folder.path, "hook.ts");
+    const stages = `{ before: ({ traceId }) => ({ refuse: traceId }) }`;
+    await writeFile(
+      module,
+      `export const hook = { name: "h", options: { safeParse: (data) => ({ success: true, data }) },
+      create: () => (${stages}) };`,
+    );
+    await using gateway = await traced({ hooks: [{ module, deadlineMs: 20_000, onError: "refuse" }] });
+    const response = await gateway.post(path, chat, headersWith("01"));
+    expect(await response.json()).toMatchObject({ error: { message: traceId } });
+    const spans = await gateway.ended();
+    const attributes = { "penstock.tenant": "default", "error.type": "refused_by_hook" };
+    expect(named(spans, "chat m", "server").attributes).toMatchObject(attributes);
+    expect(named(spans, "hooks", "internal").attributes).toEqual({ "error.type": "refused_by_hook" });
+  });
+
   test("that is sent twice has a span for each time", async () => {
     let asked = 0;
     await using gateway = await traced({
@@ -238,6 +262,30 @@ test("without tracing a client's context passes to the engine as it is", async (
   expect(engine[0]).toMatchObject({ traceparent, tracestate });
 });
 
+test("an agent hands a trace's context on to its engine, and the gateway's token to nobody", async () => {
+  const engine: IncomingHttpHeaders[] = [];
+  const server = createServer((incoming, outgoing) => void (engine.push(incoming.headers), outgoing.end("{}")));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo; // a TCP server that listens has one
+  const inUse = { origin: `http://127.0.0.1:${port}`, goneWithin: () => Promise.resolve(false), [Symbol.dispose]() {} };
+  const relay = new Relay({ keepAlive: false });
+  const app = agentApp({
+    node: { acquire: () => inUse } as unknown as AgentAppOptions["node"], // all that a relayed request asks of it
+    relay,
+    metrics: new Registry(),
+    token: "agent-token",
+    log: createLog("agent", "silent"),
+  });
+  const agent = await serve(app, { host: "127.0.0.1", port: 0 });
+  const { headers } = headersWith("01", { authorization: "Bearer agent-token", tracestate: "vendor=1" });
+  await (await fetch(`${agent.url}/infer/m${path}`, { method: "POST", headers, body: "{}" })).text();
+  expect(engine[0]).toMatchObject({ traceparent: headers["traceparent"], tracestate: "vendor=1" });
+  expect(engine[0]).not.toHaveProperty("authorization");
+  await agent.close(0);
+  await relay.close();
+  server.close();
+});
+
 describe("a collector that does not answer", () => {
   test("delays no request and no stop", async () => {
     await using folder = await temporaryFolder();
@@ -285,7 +333,7 @@ describe("what the config and the environment say", () => {
       ["http://t/x", { ratio: 0.25, parentBased: false }],
     ],
     ["that it is off", { endpoint: "http://c/a" }, { disabled: "true" }, undefined],
-  ] as const)("%s", (_, config, env, expected) => {
+  ] as const)("%s", (...[, config, env, expected]) => {
     const options = tracingOf(config, { ...noEnvironment, ...env });
     expect(options && [options.endpoint, options.sampling]).toEqual(expected);
   });
@@ -331,6 +379,22 @@ function linesOf(output: string, requestId: string | null): Record<string, unkno
     .map((line): Record<string, unknown> => JSON.parse(line))
     .filter((line) => line["requestId"] === requestId);
 }
+
+test("a config names what is wrong with hooks and tracing", async () => {
+  await using folder = await temporaryFolder();
+  const hooks = [{ module: "./h.ts", models: ["x"] }];
+  const config = await configIn(folder.path, { hooks });
+  await expect(readGatewayConfig(config)).rejects.toThrow("hooks[0].models[0]: no model named `x`; there are `m`");
+  const tracing = { endpoint: "ftp://c", sampleRatio: 2, capturePrompts: true };
+  const wrong = await configIn(folder.path, { hooks: [{ ...hooks[0], deadlineMs: 0 }], tracing });
+  const message = await readGatewayConfig(wrong).then(String, (error: Error) => error.message);
+  expect(message.split("\n").map((line) => line.split(":")[0])).toEqual([
+    "hooks[0].deadlineMs",
+    "tracing.endpoint",
+    "tracing.sampleRatio",
+    "tracing",
+  ]);
+});
 
 describe("the program", () => {
   test("takes the standard variables, flushes at SIGTERM, and writes trace ids into its log", async () => {

@@ -13,6 +13,8 @@ export { z } from "zod";
 export interface HookRequest {
   /** The `x-request-id` of the answer. */
   readonly requestId: string;
+  /** Null where requests are not traced. */
+  readonly traceId: string | null;
   readonly tenant: string;
   /** Id of the API key, or `issuer subject` of a token; never the secret. */
   readonly credentialId: string;

@@ -1,6 +1,7 @@
 import type { Histogram } from "prom-client";
 import { PenstockError } from "../../contracts/errors.ts";
 import type { Logger } from "../../lib/log.ts";
+import type { HookRequest } from "./hook.ts";
 import type { HookOptions } from "./options.ts";
 import type { Call, Stage } from "./protocol.ts";
 import { Late, type HookThread } from "./thread.ts";
@@ -14,9 +15,12 @@ export type Taken<Value> =
   | { readonly outcome: "changed"; readonly value: Value }
   | { readonly outcome: "refused"; readonly refusal: PenstockError };
 
+/** What log lines say of a request. */
+type Named = Pick<HookRequest, "requestId" | "traceId">;
+
 /** One call of a hook. */
 export interface HookCall<Value> {
-  readonly requestId: string;
+  readonly about: Named;
   readonly call: Call;
   /** Checks what came back. What it throws is the hook's fault. */
   readonly take: (answer: unknown) => Taken<Value>;
@@ -50,7 +54,7 @@ export class LoadedHook implements AsyncDisposable {
    * Calls the hook. Answers what it changed, or null. Throws its refusal; when it fails, `hook_failed`, unless it may be
    * skipped.
    */
-  async run<Value>({ requestId, call, take }: HookCall<Value>): Promise<Value | null> {
+  async run<Value>({ about, call, take }: HookCall<Value>): Promise<Value | null> {
     const startedMs = performance.now();
     let outcome: Taken<Value>["outcome"] | "failed" | "late" = "failed";
     let taken: Taken<Value>;
@@ -59,7 +63,7 @@ export class LoadedHook implements AsyncDisposable {
       ({ outcome } = taken);
     } catch (error) {
       if (error instanceof Late) outcome = "late";
-      return this.fail(requestId, error);
+      return this.fail(about, error);
     } finally {
       this.#seconds.observe({ hook: this.#thread.name, outcome }, (performance.now() - startedMs) / 1_000);
     }
@@ -68,11 +72,12 @@ export class LoadedHook implements AsyncDisposable {
   }
 
   /** What a failure means: null when the hook may be skipped, else throws `hook_failed`. */
-  fail(requestId: string, error: unknown): null {
+  fail({ requestId, traceId }: Named, error: unknown): null {
     const { name } = this.#thread;
     // An error of the table names a field; others come from `thread.ts` and `worker.ts`, which say nothing of a prompt.
     const reason = error instanceof Error ? error.message : "unknown";
-    this.#log.warn({ requestId, hook: name, reason, onError: this.#options.onError }, "a hook failed");
+    const who = { requestId, ...(traceId === null ? {} : { traceId }), hook: name };
+    this.#log.warn({ ...who, reason, onError: this.#options.onError }, "a hook failed");
     if (this.#options.onError === "skip") return null;
     throw new PenstockError("hook_failed", `The gateway's check \`${name}\` of this request failed; try again later.`, {
       retryAfterSeconds: 1,

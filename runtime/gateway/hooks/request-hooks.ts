@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import { z } from "zod";
 import { PenstockError } from "../../contracts/errors.ts";
 import type { Principal } from "../../contracts/tenant.ts";
-import { forwardHeaders } from "../../lib/relay.ts";
+import { forwardHeaders } from "../../lib/forward-headers.ts";
 import { refusalCodes, type HookRequest, type HookResponse } from "./hook.ts";
 import type { LoadedHook, Taken } from "./loaded-hook.ts";
 import { isJson, type SseItem } from "./sse-items.ts";
@@ -20,7 +20,7 @@ const credentials = ["authorization", "x-api-key", "cookie"];
 
 /** What hooks may know of a request and of who sends it. */
 export function aboutOf(
-  request: Pick<About, "requestId" | "model" | "endpoint">,
+  request: Omit<About, "tenant" | "credentialId" | "headers">,
   { tenant, credentialId }: Principal,
   headers: IncomingHttpHeaders,
 ): About {
@@ -70,7 +70,7 @@ export class RequestHooks implements Disposable {
           if (this.#body === null) throw new Error("it changed the body of an upload");
           return read(checked(changedRequest, change).body);
         });
-      const next = await hook.run({ requestId: this.#about.requestId, call, take });
+      const next = await hook.run({ about: this.#about, call, take });
       if (next === null) continue;
       changed = next;
       this.#body = next.fields;
@@ -90,7 +90,7 @@ export class RequestHooks implements Disposable {
           if (current.body === null) throw new Error("it changed an answer that is no JSON");
           return { ...current, body: checked(changedAnswer, change).body ?? null };
         });
-      changed = (await hook.run({ requestId: this.#about.requestId, call, take })) ?? changed;
+      changed = (await hook.run({ about: this.#about, call, take })) ?? changed;
     }
     return changed === null ? null : Buffer.from(JSON.stringify(changed.body));
   }
@@ -98,7 +98,7 @@ export class RequestHooks implements Disposable {
   /** An answer is longer than hooks may see. Throws `hook_failed`, unless all that would see it may be skipped. */
   tooLong(): void {
     const error = new Error("the answer is longer than hooks may see");
-    for (const hook of this.#hooks) if (hook.has("after")) hook.fail(this.#about.requestId, error);
+    for (const hook of this.#hooks) if (hook.has("after")) hook.fail(this.#about, error);
   }
 
   /** Shows events of the answer's stream to the hooks. Answers what comes in their place. Throws as `before` does. */
@@ -116,7 +116,7 @@ export class RequestHooks implements Disposable {
         events: shown.map(({ data }) => data),
       } as const;
       const take = (answers: unknown): Taken<readonly SseItem[]> => replaced(current, checked(eventAnswers, answers));
-      current = (await hook.run({ requestId: this.#about.requestId, call, take })) ?? current;
+      current = (await hook.run({ about: this.#about, call, take })) ?? current;
     }
     return current;
   }

@@ -75,7 +75,8 @@ export class HookThread implements AsyncDisposable {
     this.#nextId += 1;
     const id = this.#nextId;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    const timer = setTimeout(() => this.#late(worker, id), deadlineMs);
+    // Looked at once more after what has arrived: this thread may be the one that was busy.
+    const timer = setTimeout(() => setImmediate(() => this.#late(worker, id)), deadlineMs);
     this.#pending.set(id, { resolve, reject, timer });
     send(worker, { kind: "call", id, call });
     return promise;
@@ -112,7 +113,9 @@ export class HookThread implements AsyncDisposable {
   }
 
   #late(worker: Worker, id: number): void {
-    this.#take(id)?.reject(new Late("it took longer than its deadline"));
+    const pending = this.#take(id);
+    if (pending === undefined) return;
+    pending.reject(new Late("it took longer than its deadline"));
     const sinceMs = performance.now();
     send(worker, { kind: "ping" });
     setTimeout(() => {

@@ -1,11 +1,13 @@
 import { randomUUIDv7 } from "node:crypto";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { Hono, type Context } from "hono";
 import { PenstockError } from "../../contracts/errors.ts";
 import { requestIdHeader } from "../../contracts/names.ts";
 import { errorResponse, notFound } from "../../lib/http.ts";
 import type { Logger } from "../../lib/log.ts";
 import type { NodeEnv } from "../../lib/serve.ts";
-import { endpointPaths, errorBodyOf } from "../api/endpoints.ts";
+import { endpointPaths, errorBodyOf, isEndpoint } from "../api/endpoints.ts";
 import { openApiDocument } from "../api/openapi.ts";
 import { referencePage, referencePolicy } from "../api/reference.ts";
 import type { AdminEnv } from "../keys/admin-app.ts";
@@ -34,7 +36,10 @@ export function gatewayApp(options: GatewayAppOptions): Hono<NodeEnv> {
   app.notFound(notFound);
   addOpenRoutes(app, options);
   for (const path of endpointPaths) {
-    app.post(path, (c) => generate(c, path, options));
+    app.post(path, async (c) => {
+      await generate(c.env, path, options);
+      return RESPONSE_ALREADY_SENT;
+    });
     app.all(path, (c) => {
       throw new PenstockError("method_not_allowed", `${c.req.method} ${path} does not exist; send a POST.`);
     });
@@ -45,13 +50,23 @@ export function gatewayApp(options: GatewayAppOptions): Hono<NodeEnv> {
   return app;
 }
 
+/** The endpoints of engines, straight from Node's server; null for a request that the app has to look at. */
+export function direct(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  options: GenerateOptions,
+): Promise<void> | null {
+  const { method, url = "" } = incoming;
+  return method === "POST" && isEndpoint(url) ? generate({ incoming, outgoing }, url, options) : null;
+}
+
 /** Whatever goes wrong, the client gets the id that stands in the log. */
 function logOf(c: Context<NodeEnv>, log: Logger): Logger {
   const { outgoing } = c.env;
   const given = outgoing.getHeader(requestIdHeader);
   const requestId = typeof given === "string" ? given : randomUUIDv7();
   if (given === undefined && !outgoing.headersSent) outgoing.setHeader(requestIdHeader, requestId);
-  return log.child({ requestId, traceId: c.get("traceId") });
+  return log.child({ requestId });
 }
 
 /** Probes and the reference: nothing in them is a secret, and a client reads them before it has a key. */

@@ -1,14 +1,13 @@
 import { randomUUIDv7 } from "node:crypto";
-import type { IncomingMessage } from "node:http";
-import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
-import type { Context } from "hono";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
 import { requestIdHeader } from "../../contracts/names.ts";
 import type { Principal } from "../../contracts/tenant.ts";
+import { sendError } from "../../lib/http.ts";
 import type { Logger } from "../../lib/log.ts";
 import type { Outlet } from "../../lib/outlet.ts";
-import type { NodeEnv } from "../../lib/serve.ts";
 import type { RelayResult } from "../../lib/relay.ts";
+import { Reply } from "../../lib/reply.ts";
 import { writeSseError } from "../../lib/sse.ts";
 import type { Admission, Admitted } from "../admission/admission.ts";
 import type { Estimate } from "../admission/charges.ts";
@@ -52,10 +51,14 @@ export interface GenerateOptions extends ForwardOptions {
 
 /**
  * One request for an engine: authenticate, read and check, admit (limits, then a turn), route or hold, relay, settle.
- * Throws an error of the table while nothing has left; afterwards failures are SSE events.
+ * A failure is answered with an error of the table while nothing has left; afterwards it is an SSE event.
  */
-export async function generate(c: Context<NodeEnv>, path: EndpointPath, options: GenerateOptions): Promise<Response> {
-  const { incoming, outgoing } = c.env;
+export async function generate(
+  { incoming, outgoing: response }: { readonly incoming: IncomingMessage; readonly outgoing: ServerResponse },
+  path: EndpointPath,
+  options: GenerateOptions,
+): Promise<void> {
+  const outgoing = new Reply(response);
   const arrivedMs = performance.now();
   // Ids that rise with time: the ledger's rows then go to the end of its index (measured: 5 µs of work a row against 15).
   const id = randomUUIDv7();
@@ -67,7 +70,6 @@ export async function generate(c: Context<NodeEnv>, path: EndpointPath, options:
   });
   const ending = { model: "unknown", status: "client_left" };
   const trace = options.tracing?.begin(incoming, { id, path }) ?? null;
-  if (trace !== null) c.set("traceId", trace.traceId);
   let failure: PenstockError | null = null;
   try {
     if (options.draining()) {
@@ -82,24 +84,36 @@ export async function generate(c: Context<NodeEnv>, path: EndpointPath, options:
     const resolved = resolve(principal, request, options);
     ending.model = resolved.model.spec.id;
     const call: Call = { id, path, principal, request, resolved, arrivedMs, signal: left.signal, trace };
-    ending.status = await (options.hooks.none ? answer(c.env, call, options) : answerHooked(c.env, call, options));
-    return RESPONSE_ALREADY_SENT;
+    const env = { incoming, outgoing };
+    trace?.named(namesOf(call));
+    ending.status = await (options.hooks.none ? answer(env, call, options) : answerHooked(env, call, options));
   } catch (thrown) {
-    const error = toPenstockError(thrown);
-    failure = error;
-    ending.status = error.code === "client_closed" ? "client_left" : String(error.kind.status);
-    if (error instanceof LimitError && !outgoing.headersSent) setHeaders(outgoing, error.headers);
-    if (!outgoing.headersSent) throw error;
-    const detail = error.code === "internal_error" ? { err: error.cause } : { code: error.code, reason: error.message };
-    const who = { requestId: id, traceId: trace?.traceId, model: ending.model };
-    options.log.warn({ ...who, ...detail }, "a stream failed");
-    writeSseError(outgoing, error, errorBodyOf(path, error));
-    return RESPONSE_ALREADY_SENT;
+    failure = toPenstockError(thrown);
+    ending.status = failure.code === "client_closed" ? "client_left" : String(failure.kind.status);
+    const log = options.log.child({ requestId: id, traceId: trace?.traceId });
+    fail(outgoing, failure, { path, model: ending.model, log });
   } finally {
     options.meter.record({ endpoint: path, ...ending, seconds: (performance.now() - arrivedMs) / 1_000 });
     trace?.end(ending.status, failure);
     options.log.debug({ requestId: id, traceId: trace?.traceId, endpoint: path, ...ending }, "request ended");
   }
+}
+
+/** Ends an answer with an error: all of the answer, or what ends a stream that has begun. */
+function fail(
+  outgoing: Outlet,
+  error: PenstockError,
+  { path, model, log }: { readonly path: EndpointPath; readonly model: string; readonly log: Logger },
+): void {
+  const body = errorBodyOf(path, error);
+  if (!outgoing.headersSent) {
+    if (error instanceof LimitError) setHeaders(outgoing, error.headers);
+    sendError(outgoing, { error, body, log });
+    return;
+  }
+  const detail = error.code === "internal_error" ? { err: error.cause } : { code: error.code, reason: error.message };
+  log.warn({ model, ...detail }, "a stream failed");
+  writeSseError(outgoing, error, body);
 }
 
 /** A request that was read, and whose model there is. */
@@ -128,15 +142,18 @@ function resolve(principal: Principal, { model }: ReadRequest, { registry }: Gen
 
 /** As `answer`, while hooks see the request and what comes back. Throws their refusals, also when a stream has begun. */
 async function answerHooked({ incoming, outgoing }: Wires, call: Call, options: GenerateOptions): Promise<string> {
-  const { principal, path } = call;
-  const about = { requestId: call.id, model: call.resolved.model.spec.id, endpoint: path };
+  const { principal, path, trace } = call;
+  const traceId = trace?.traceId ?? null;
+  const about = { requestId: call.id, traceId, model: call.resolved.model.spec.id, endpoint: path };
   using hooks = options.hooks.enter(aboutOf(about, principal, incoming.headers));
   if (hooks === null) return await answer({ incoming, outgoing }, call, options);
-  const changed = await hooks.before(call.request.fields, (body) => {
+  const asking = hooks.before(call.request.fields, (body) => {
     const request = readAgain(path, body, { incoming, bounds: options.bounds });
     return { fields: request.fields, request, resolved: resolve(principal, request, options) };
   });
+  const changed = await (trace === null ? asking : trace.step("hooks", asking));
   const seen = changed === null ? call : { ...call, request: changed.request, resolved: changed.resolved };
+  if (changed !== null) trace?.named(namesOf(seen));
   if (!hooks.seeAnswers && !hooks.seeEvents) return await answer({ incoming, outgoing }, seen, options);
   const outlet = new HookedOutlet(outgoing, hooks);
   const status = await answer({ incoming, outgoing: outlet }, seen, options);
@@ -147,7 +164,6 @@ async function answerHooked({ incoming, outgoing }: Wires, call: Call, options: 
 /** Admits, forwards and settles. Answers how the request ended, as metrics count it. */
 async function answer(env: Wires, call: Call, options: GenerateOptions): Promise<string> {
   const { principal, request, resolved, signal, trace } = call;
-  trace?.named(namesOf(call));
   using account = openAccount(call, options.metering);
   using open = options.demand.open(resolved.model.fleet);
   const { model, adapter } = resolved;
@@ -158,7 +174,18 @@ async function answer(env: Wires, call: Call, options: GenerateOptions): Promise
   using admitted = await (trace === null ? entering : trace.step("admission", entering));
   const takePlace = () => admitted.takePlace();
   setHeaders(env.outgoing, admitted.headers);
-  const exchange: Exchange = { ...env, ...call, request, model, adapter, account, signal, recorder: null, trip, takePlace };
+  const exchange: Exchange = {
+    ...env,
+    ...call,
+    request,
+    model,
+    adapter,
+    account,
+    signal,
+    recorder: null,
+    trip,
+    takePlace,
+  };
   try {
     const result = await cachedOr(exchange, options);
     open.serviceMs = performance.now() - call.arrivedMs - account.coldStartSeconds * 1_000;

@@ -15,6 +15,7 @@ export function plainAddress(address: string): string | undefined {
 /** A set of IP addresses and ranges. */
 export class AddressList {
   readonly #list = new BlockList();
+  #isEmpty = true;
 
   /** Throws `invalid_config` that names the first range that is none. */
   constructor(ranges: readonly string[]) {
@@ -38,6 +39,8 @@ export class AddressList {
   }
 
   has(address: string): boolean {
+    // Most gateways have no proxy in front, and asking a list makes an object outside of JavaScript's heap.
+    if (this.#isEmpty) return false;
     const plain = plainAddress(address);
     return plain !== undefined && this.#list.check(plain, family(plain));
   }
@@ -48,12 +51,14 @@ export class AddressList {
     if (address === undefined || base.includes("%") || rest.length > 0) return false;
     if (bits === undefined) {
       this.#list.addAddress(address, family(address));
+      this.#isEmpty = false;
       return true;
     }
     const wasMapped = address !== base && isIP(base) === 6;
     const prefix = Number(bits) - (wasMapped ? mappedPrefixBits : 0);
     if (!/^\d{1,3}$/.test(bits) || prefix < 0 || prefix > (isIP(address) === 4 ? 32 : 128)) return false;
     this.#list.addSubnet(address, prefix, family(address));
+    this.#isEmpty = false;
     return true;
   }
 }

@@ -12,7 +12,7 @@ import { secondsAtHome } from "./home.ts";
 import type { ProviderOptions, SpillRule } from "./options.ts";
 import { probe } from "./probe.ts";
 import { Provider } from "./provider.ts";
-import { hopHeader, send, type SendParts } from "./send.ts";
+import { hopHeader, ProviderFailure, send, type SendParts } from "./send.ts";
 import { Trip, type SpillReason, type TripParts } from "./trip.ts";
 
 /** How often other gateways are asked how they are. */
@@ -63,7 +63,7 @@ export class Spill implements Disposable {
     };
     this.#requests = new Counter({
       name: "penstock_gateway_spilled_total",
-      help: "Requests sent to a provider, by why they left and whether it `answered` or `failed` before its first byte.",
+      help: "Requests sent to a provider, by why they left and how that ended: `complete`, `cut`, `client_left`, or `failed` before the first byte.",
       labelNames: ["model", "provider", "reason", "result"],
       registers: [parts.metrics],
     });
@@ -154,13 +154,13 @@ export class Spill implements Disposable {
     return waitMs > limit * 1_000 ? "queue" : null;
   }
 
-  #report({ provider, exchange, reason, failure }: Parameters<TripParts["report"]>[0]): void {
+  #report({ provider, exchange, reason, result }: Parameters<TripParts["report"]>[0]): void {
     const model = exchange.model.spec.id;
-    const result = failure === null ? "answered" : "failed";
-    this.#requests.inc({ model, provider: provider.name, reason, result });
-    if (failure === null) return;
-    const detail = { requestId: exchange.id, model, provider: provider.name, reason: failure.message };
-    const cause = failure.cause instanceof Error ? failure.cause.cause : undefined;
+    const isFailure = result instanceof ProviderFailure;
+    this.#requests.inc({ model, provider: provider.name, reason, result: isFailure ? "failed" : result });
+    if (!isFailure) return;
+    const detail = { requestId: exchange.id, model, provider: provider.name, reason: result.message };
+    const cause = result.cause instanceof Error ? result.cause.cause : undefined;
     this.#parts.log.warn({ ...detail, ...(cause === undefined ? {} : { err: cause }) }, "a provider did not answer");
   }
 

@@ -16,7 +16,8 @@ export interface TripParts {
     provider: Provider;
     exchange: Exchange;
     reason: SpillReason;
-    failure: ProviderFailure | null;
+    /** How the answer ended, or why there was none. */
+    result: RelayResult["outcome"] | ProviderFailure;
   }): void;
 }
 
@@ -119,12 +120,12 @@ export class Trip {
         const result = await this.#parts.send(provider, exchange);
         if (result.outcome === "complete") provider.succeeded();
         else if (result.outcome === "cut") provider.failed();
-        this.#parts.report({ provider, exchange, reason, failure: null });
+        this.#parts.report({ provider, exchange, reason, result: result.outcome });
         return result;
       } catch (thrown) {
         if (!(thrown instanceof ProviderFailure)) throw thrown;
         this.#learn(provider, thrown);
-        this.#parts.report({ provider, exchange, reason, failure: thrown });
+        this.#parts.report({ provider, exchange, reason, result: thrown });
       }
     }
     return null;

@@ -1,6 +1,7 @@
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
 import { adapterHeader } from "../../contracts/names.ts";
-import { forwardHeaders, type Relay, type RelayGate, type RelayResult } from "../../lib/relay.ts";
+import { forwardHeaders } from "../../lib/forward-headers.ts";
+import type { Relay, RelayGate, RelayResult } from "../../lib/relay.ts";
 import { errorBodyOf } from "../api/endpoints.ts";
 import type { Exchange } from "../exchange.ts";
 import type { GatewayOptions } from "../options.ts";

@@ -210,7 +210,7 @@ export class GuardedHotStore implements HotStore {
     while (this.#owed.length > 0) {
       const batch = this.#owed.splice(0, owedBatch);
       const results = await Promise.allSettled(
-        batch.map(({ reservation, amounts }) => this.#shared.settle(reservation, amounts)),
+        batch.map(async ({ reservation, amounts }) => await this.#shared.settle(reservation, amounts)),
       );
       const failed = batch.filter((_, at) => results[at]?.status === "rejected");
       for (const owed of failed) this.#owe(owed, owed.failures + 1);

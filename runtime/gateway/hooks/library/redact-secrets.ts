@@ -5,7 +5,9 @@ import { defineHook, z } from "../hook.ts";
  * sees it: `penstock:redact-secrets`.
  */
 
-const mailAddress = /[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}\.[A-Za-z]{2,24}\b/g;
+/** Looks back, so that a long word is tried once and not from each of its letters. */
+const mailAddress =
+  /(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}\.[A-Za-z]{2,24}\b/g;
 
 /** Keys that say what they are; https://docs.github.com/en/code-security/secret-scanning lists their prefixes. */
 const keys: readonly RegExp[] = [

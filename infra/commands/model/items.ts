@@ -1,0 +1,51 @@
+import { PenstockError } from "../../../runtime/contracts/errors.ts";
+import type { CloudPlan } from "../../plan/plan.ts";
+import type { CloudStack } from "../../stack/schema.ts";
+
+/** A model or adapter that a stack serves: where it comes from, and where agents read it. */
+export interface Item {
+  /** `model` or `model:adapter`. */
+  readonly name: string;
+  readonly origin: string;
+  /** Below the cache's address, such as `models/llama-8b`. */
+  readonly folder: string;
+  /** It comes from the stack's cache itself: nobody but its owner knows where from before. */
+  readonly isOwn: boolean;
+}
+
+/** Everything that the cache of a stack is to hold. */
+export function itemsOf(stack: CloudStack, { models, cache }: CloudPlan): Item[] {
+  return stack.models.flatMap((model) => {
+    const spec = models.find(({ id }) => id === model.id)?.spec;
+    if (spec === undefined) return [];
+    const item = (name: string, origin: string, stored: string): Item => ({
+      name,
+      origin,
+      folder: folderOf(stored.slice(cache.uri.length + 1)),
+      isOwn: origin.startsWith(`${cache.uri}/`),
+    });
+    return [
+      item(model.id, model.source, spec.source),
+      ...model.adapters.map(({ name, source }) => {
+        const stored = spec.adapters.find((adapter) => adapter.name === name)?.source ?? source;
+        return item(`${model.id}:${name}`, source, stored);
+      }),
+    ];
+  });
+}
+
+/** The one that is named, or all. Throws `not_found` with the names that there are. */
+export function chosen(items: readonly Item[], name: string | null): readonly Item[] {
+  if (name === null) return items;
+  const item = items.find((each) => each.name === name);
+  if (item !== undefined) return [item];
+  throw new PenstockError(
+    "not_found",
+    `No model or adapter of the stack is named ${name}; there are ${items.map((each) => each.name).join(", ")}.`,
+  );
+}
+
+/** The folder of a file that is a whole model by itself. */
+function folderOf(path: string): string {
+  return path.endsWith(".gguf") ? path.slice(0, path.lastIndexOf("/")) : path;
+}
