@@ -60,12 +60,15 @@ export const addOnValues: Readonly<Record<string, (cluster: Cluster, options: Va
   "kube-prometheus-stack": prometheusValues,
 };
 
+function disk(storage: string) {
+  return {
+    spec: { storageClassName: storageClass, accessModes: ["ReadWriteOnce"], resources: { requests: { storage } } },
+  };
+}
+
 function prometheusValues({ plan, cloud }: Cluster, { grafanaSecret }: ValueOptions): Values {
   const { retentionDays, mode } = plan.observability;
   const { metricsWriteUrl } = cloud;
-  const disk = (storage: string) => ({
-    spec: { storageClassName: storageClass, accessModes: ["ReadWriteOnce"], resources: { requests: { storage } } },
-  });
   return {
     // Managed clusters show nothing of these.
     kubeControllerManager: { enabled: false },

@@ -4,7 +4,7 @@ import { PenstockError } from "../../runtime/contracts/errors.ts";
 import { namespaces } from "../cloud.ts";
 import type { PlannedAddOn } from "../plan/plan.ts";
 import { addOnValues } from "./add-on-values.ts";
-import { addOn, type Cluster, declare } from "./cluster.ts";
+import { addOn, declare, type Cluster } from "./cluster.ts";
 import { labels } from "./names.ts";
 import { password } from "./secrets.ts";
 
@@ -29,33 +29,30 @@ export function addOns(cluster: Cluster): AddOns {
   return { grafanaPassword };
 }
 
-function install(cluster: Cluster, { name, how, namespace }: PlannedAddOn): void {
-  if (how.kind !== "helm") return;
+function install(cluster: Cluster, { name, how, namespace }: PlannedAddOn): k8s.helm.v3.Release | null {
+  if (how.kind !== "helm") return null;
   const values = addOnValues[name];
   if (values === undefined) {
     const known = Object.keys(addOnValues).join(", ");
     throw new PenstockError("invalid_config", `No values are written for the chart \`${name}\`; there are ${known}.`);
   }
   const isOci = how.repository.startsWith("oci://");
-  new k8s.helm.v3.Release(
+  const release: k8s.helm.v3.ReleaseArgs = {
     name,
-    {
-      name,
-      namespace,
-      chart: isOci ? `${how.repository}/${how.chart}` : how.chart,
-      version: how.version,
-      ...(isOci ? {} : { repositoryOpts: { repo: how.repository } }),
-      values: { ...values(cluster, { grafanaSecret }) },
-      atomic: true,
-      timeout: timeoutSeconds,
-    },
-    cluster.options,
-  );
+    namespace,
+    chart: isOci ? `${how.repository}/${how.chart}` : how.chart,
+    version: how.version,
+    ...(isOci ? {} : { repositoryOpts: { repo: how.repository } }),
+    values: { ...values(cluster, { grafanaSecret }) },
+    atomic: true,
+    timeout: timeoutSeconds,
+  };
+  return new k8s.helm.v3.Release(name, release, cluster.options);
 }
 
 function grafanaAdmin(cluster: Cluster): pulumi.Output<string> {
   const { plan } = cluster;
-  const made = password("grafana-password", options);
+  const made = password("grafana-password", cluster.options);
   declare(cluster, k8s.core.v1.Secret, {
     metadata: {
       name: grafanaSecret,

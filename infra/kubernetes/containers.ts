@@ -1,6 +1,5 @@
 import type { types } from "@pulumi/kubernetes";
 
-type Container = types.input.core.v1.Container;
 type PodSpec = types.input.core.v1.PodSpec;
 
 /** User and group that our images run as. */
@@ -18,7 +17,7 @@ export function restrictedPod(user: number = unprivilegedUser): NonNullable<PodS
 }
 
 /** Container-level half of it, and nothing on the image can be written. */
-export const restrictedContainer: NonNullable<Container["securityContext"]> = {
+export const restrictedContainer = {
   allowPrivilegeEscalation: false,
   readOnlyRootFilesystem: true,
   capabilities: { drop: ["ALL"] },

@@ -6,10 +6,10 @@ import { namespaces } from "../cloud.ts";
 import type { PlannedFleet } from "../plan/plan.ts";
 import { agentConfigOf } from "./agent-config.ts";
 import { agentGraceSeconds, agentPod, coldStartSeconds } from "./agent-pod.ts";
-import { type Cluster, declare } from "./cluster.ts";
+import { declare, withOptions, type Cluster } from "./cluster.ts";
 import { plainYaml } from "./containers.ts";
 import { leaderLabel, leaderWorkerSet } from "./leader-worker-set.ts";
-import { agentName, fleetName, fleetSelector, labels } from "./names.ts";
+import { agentName, agentsService, fleetName, fleetSelector, labels } from "./names.ts";
 import { checksumOf } from "./secrets.ts";
 
 /** Replicas of one engine: config, workload, headless Service, disruption budget. Answers the workload, to scale it. */
@@ -32,11 +32,14 @@ export function fleet(cluster: Cluster, planned: PlannedFleet, secretsChecksum: 
 
 type Metadata = { readonly name: string; readonly namespace: string; readonly labels: Record<string, string> };
 
-/** Headless: its EndpointSlices are the gateway's list of agents. Of a replica over several nodes only the leader is in it. */
+/**
+ * Headless: its EndpointSlices are the gateway's list of agents. Of a replica over several nodes only the leader is in it;
+ * the Service by which those find each other has the workload's name, and LeaderWorkerSet makes it.
+ */
 function service(cluster: Cluster, planned: PlannedFleet, metadata: Metadata): void {
   const isGroup = planned.nodesPerReplica > 1;
   declare(cluster, k8s.core.v1.Service, {
-    metadata,
+    metadata: { ...metadata, name: agentsService(planned) },
     spec: {
       clusterIP: "None",
       selector: { ...fleetSelector(planned), ...(isGroup ? leaderLabel : {}) },
@@ -62,26 +65,22 @@ function deployment(
   planned: PlannedFleet,
   { metadata, template }: { readonly metadata: Metadata; readonly template: k8s.types.input.core.v1.PodTemplateSpec },
 ): pulumi.Resource {
-  return new k8s.apps.v1.Deployment(
-    metadata.name,
-    {
-      // GPUs may take long to get, or not be had at all today; the rest of the stack is not held up by that.
-      metadata: { ...metadata, annotations: { "pulumi.com/skipAwait": "true" } },
-      spec: {
-        replicas: planned.replicas.min,
-        revisionHistoryLimit: 5,
-        selector: { matchLabels: fleetSelector(planned) },
-        // A replica goes before its successor comes: there is seldom a GPU to spare. And the next one goes only when the
-        // successor has had the time to load its models.
-        strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 0, maxUnavailable: 1 } },
-        minReadySeconds: planned.transitions.loadSeconds,
-        progressDeadlineSeconds: progressSeconds(planned),
-        template,
-      },
+  // KEDA decides how many.
+  return declare(withOptions(cluster, { ignoreChanges: ["spec.replicas"] }), k8s.apps.v1.Deployment, {
+    // GPUs may take long to get, or not be had at all today; the rest of the stack is not held up by that.
+    metadata: { ...metadata, annotations: { "pulumi.com/skipAwait": "true" } },
+    spec: {
+      replicas: planned.replicas.min,
+      revisionHistoryLimit: 5,
+      selector: { matchLabels: fleetSelector(planned) },
+      // A replica goes before its successor comes: there is seldom a GPU to spare. And the next one goes only when the
+      // successor has had the time to load its models.
+      strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 0, maxUnavailable: 1 } },
+      minReadySeconds: planned.transitions.loadSeconds,
+      progressDeadlineSeconds: progressSeconds(planned),
+      template,
     },
-    // KEDA decides how many.
-    { ...options, ignoreChanges: ["spec.replicas"] },
-  );
+  });
 }
 
 /** From the old replica's first moment of draining to the new one's last of loading, and again as much. */

@@ -1,7 +1,7 @@
 import { defaultPorts } from "../../runtime/contracts/names.ts";
 import { namespaces } from "../cloud.ts";
 import type { CloudPlan, PlannedFleet } from "../plan/plan.ts";
-import { fleetName, gatewayPorts } from "./names.ts";
+import { agentsService, gatewayPorts } from "./names.ts";
 
 /** Where the certificate is mounted. */
 export const tlsDirectory = "/etc/penstock-tls";
@@ -32,7 +32,7 @@ export function gatewayConfigOf(plan: CloudPlan): Readonly<Record<string, unknow
 
 /** EndpointSlices of the fleet's headless Service. */
 function agentsOf(fleet: PlannedFleet) {
-  return { kind: "kubernetes", namespace: namespaces.serving, service: fleetName(fleet), port: defaultPorts.agent };
+  return { kind: "kubernetes", namespace: namespaces.serving, service: agentsService(fleet), port: defaultPorts.agent };
 }
 
 function modelsOf({ models }: CloudPlan, fleet: PlannedFleet) {

@@ -3,7 +3,7 @@ import type * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
 import { defaultPorts, envNames } from "../../runtime/contracts/names.ts";
 import { namespaces } from "../cloud.ts";
-import { type Cluster, declare } from "./cluster.ts";
+import { declare, withOptions, type Cluster } from "./cluster.ts";
 import { plainYaml, restrictedContainer, restrictedPod, scratch, secretEnv, volumesOf } from "./containers.ts";
 import { gatewayConfigOf, tlsDirectory } from "./gateway-config.ts";
 import { gatewayName, gatewayPorts, labels, podLabels, scalerName, selectorLabels } from "./names.ts";
@@ -25,33 +25,29 @@ const metadataOf = ({ plan }: Cluster, name = gatewayName) => ({
 
 /** The OpenAI endpoint. Answers its Service. */
 export function gateway(cluster: Cluster, secretsChecksum: pulumi.Input<string>): k8s.core.v1.Service {
-  const { plan, options } = cluster;
+  const { plan } = cluster;
   const config = stringify(gatewayConfigOf(plan), plainYaml);
   const metadata = metadataOf(cluster);
   declare(cluster, k8s.core.v1.ConfigMap, { metadata, data: { "gateway.yaml": config } });
   endpointReader(cluster);
-  declare(
-    cluster,
-    k8s.apps.v1.Deployment,
-    {
-      metadata,
-      spec: {
-        replicas: plan.gateway.replicas.min,
-        revisionHistoryLimit: 5,
-        selector: { matchLabels: selectorLabels(gatewayName) },
-        strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
-        template: {
-          metadata: {
-            labels: podLabels(plan, gatewayName, "gateway"),
-            annotations: { "penstock.dev/config": checksumOf(config), "penstock.dev/secrets": secretsChecksum },
-          },
-          spec: podSpec(cluster),
+  // The autoscaler decides how many.
+  declare(withOptions(cluster, { ignoreChanges: ["spec.replicas"] }), k8s.apps.v1.Deployment, {
+    metadata,
+    spec: {
+      replicas: plan.gateway.replicas.min,
+      revisionHistoryLimit: 5,
+      selector: { matchLabels: selectorLabels(gatewayName) },
+      strategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
+      template: {
+        metadata: {
+          labels: podLabels(plan, gatewayName, "gateway"),
+          annotations: { "penstock.dev/config": checksumOf(config), "penstock.dev/secrets": secretsChecksum },
         },
+        spec: podSpec(cluster),
       },
     },
-    { ...options, ignoreChanges: ["spec.replicas"] },
-  );
-  new k8s.policy.v1.PodDisruptionBudget(gatewayName, {
+  });
+  declare(cluster, k8s.policy.v1.PodDisruptionBudget, {
     metadata,
     spec: { maxUnavailable: 1, selector: { matchLabels: selectorLabels(gatewayName) } },
   });
@@ -167,7 +163,7 @@ function autoscaler(cluster: Cluster): void {
 
 /** The load balancer for clients, and an address inside the cluster for KEDA. */
 function services(cluster: Cluster): k8s.core.v1.Service {
-  const { plan, cloud, options } = cluster;
+  const { plan, cloud } = cluster;
   declare(cluster, k8s.core.v1.Service, {
     metadata: metadataOf(cluster, scalerName),
     spec: {
@@ -191,7 +187,6 @@ function services(cluster: Cluster): k8s.core.v1.Service {
 
 /** The gateway follows EndpointSlices to know its agents, and may do nothing else in the cluster. */
 function endpointReader(cluster: Cluster): void {
-  const { options } = cluster;
   const metadata = metadataOf(cluster);
   declare(cluster, k8s.rbac.v1.Role, {
     metadata,

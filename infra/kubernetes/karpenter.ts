@@ -2,7 +2,6 @@ import type { IEC2NodeClass } from "@kubernetes-models/karpenter/karpenter.k8s.a
 import type { INodePool } from "@kubernetes-models/karpenter/karpenter.sh/v1/NodePool";
 import { typedResource } from "../lib/custom-resource.ts";
 import type { CloudPlan, PlannedPool } from "../plan/plan.ts";
-import type { CapacityType } from "../stack/cloud.ts";
 import { agentGraceSeconds } from "./agent-pod.ts";
 import type { Cluster } from "./cluster.ts";
 import { labels } from "./names.ts";
@@ -13,7 +12,7 @@ const capacityTypes = {
   block: "reserved",
   spot: "spot",
   "on-demand": "on-demand",
-} as const satisfies Record<CapacityType, string>;
+} as const satisfies Record<PlannedPool["capacity"], string>;
 
 /** An empty GPU node waits this long for the next replica: about as long as the next node would take. */
 const emptyFor = "5m";
@@ -66,7 +65,6 @@ function nodeClass({ plan, options }: Cluster, pool: PlannedPool): void {
 }
 
 function nodePool({ plan, options }: Cluster, pool: PlannedPool): void {
-  const among = (key: string, values: readonly string[]) => ({ key, operator: "In" as const, values: [...values] });
   typedResource<INodePool>(
     pool.name,
     {
@@ -105,6 +103,10 @@ function nodePool({ plan, options }: Cluster, pool: PlannedPool): void {
     },
     options,
   );
+}
+
+function among(key: string, values: readonly string[]) {
+  return { key, operator: "In" as const, values: [...values] };
 }
 
 /** A node waits for its slowest replica, and a minute more. */

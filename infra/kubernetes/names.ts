@@ -24,9 +24,14 @@ export const poolLabel = "penstock.dev/pool";
 /** Namespaces with this label may reach the gateway from inside the cluster. */
 export const clientLabel = "penstock.dev/client";
 
-/** Name of a fleet's workload, of its headless Service and of its ScaledObject. */
+/** Name of a fleet's workload, and of what belongs to it. */
 export function fleetName({ name }: Pick<PlannedFleet, "name">): string {
   return `fleet-${name}`;
+}
+
+/** Service whose endpoints are a fleet's agents. */
+export function agentsService({ name }: Pick<PlannedFleet, "name">): string {
+  return `agents-${name}`;
 }
 
 /** The one folder of a node that pods share: models. It is there once the node's disks are. */

@@ -1,7 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import { namespaces } from "../cloud.ts";
 import type { CloudPlan } from "../plan/plan.ts";
-import { type Cluster, declare } from "./cluster.ts";
+import { declare, type Cluster } from "./cluster.ts";
 import { labels } from "./names.ts";
 import { podRules } from "./pod-rules.ts";
 
@@ -56,10 +56,8 @@ function namespace(cluster: Cluster, name: string, level: "privileged" | "baseli
 
 /** Namespaces of charts that are not ours, nor Kubernetes' own. */
 function namespacesOfAddOns({ addOns }: CloudPlan): string[] {
-  const ours: readonly string[] = [...Object.values(namespaces), "kube-system", "default"];
-  const others = addOns.flatMap(({ how, namespace: name }) =>
-    how.kind === "helm" && !ours.includes(name) ? [name] : [],
-  );
+  const ours = new Set<string>([...Object.values(namespaces), "kube-system", "default"]);
+  const others = addOns.flatMap(({ how, namespace: name }) => (how.kind === "helm" && !ours.has(name) ? [name] : []));
   return [...new Set(others)].toSorted();
 }
 

@@ -2,8 +2,7 @@ import * as k8s from "@pulumi/kubernetes";
 import { defaultPorts } from "../../runtime/contracts/names.ts";
 import { namespaces } from "../cloud.ts";
 import type { CloudPlan } from "../plan/plan.ts";
-import type { Cloud } from "../stack/schema.ts";
-import { addOn, type Cluster, declare } from "./cluster.ts";
+import { addOn, declare, type Cluster } from "./cluster.ts";
 import {
   agentName,
   clientLabel,
@@ -31,7 +30,7 @@ const identity = {
   azure: [],
   // EKS Pod Identity's agent on each node.
   aws: [{ to: [{ ipBlock: { cidr: "169.254.170.23/32" } }], ports: [tcp(80)] }],
-} as const satisfies Record<Cloud, NonNullable<Spec["egress"]>>;
+} as const satisfies Record<CloudPlan["cloud"], NonNullable<Spec["egress"]>>;
 
 /** Ports of managed Redis (Azure Managed Redis, ElastiCache) and PostgreSQL. */
 const managedStorePorts = [5_432, 6_379, 6_380, 10_000];
@@ -139,7 +138,7 @@ function storesInCluster(cluster: Cluster) {
   return [...(cloud.redisUrl === null ? [stores.redis] : []), ...(cloud.postgresUrl === null ? [stores.postgres] : [])];
 }
 
-function tracesRule({ observability }: CloudPlan): NonNullable<Spec["egress"]> & object[] {
+function tracesRule({ observability }: CloudPlan): k8s.types.input.networking.v1.NetworkPolicyEgressRule[] {
   if (observability.tracesEndpoint === null) return [];
   const { port, protocol } = new URL(observability.tracesEndpoint);
   const isDefault = port === "";

@@ -1,7 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
-import { type Cluster, declare } from "./cluster.ts";
+import { declare, type Cluster } from "./cluster.ts";
 import { labels } from "./names.ts";
 
 /** Name and namespace that the cluster autoscaler looks for. */

@@ -1,7 +1,8 @@
 import * as k8s from "@pulumi/kubernetes";
 import { readFileSync } from "node:fs";
 import { namespaces } from "../cloud.ts";
-import { type Cluster, declare } from "./cluster.ts";
+import type { CloudPlan } from "../plan/plan.ts";
+import { declare, type Cluster } from "./cluster.ts";
 import { restrictedContainer, unprivilegedUser } from "./containers.ts";
 import { labels, podLabels, poolLabel, selectorLabels } from "./names.ts";
 import { checksumOf } from "./secrets.ts";
@@ -26,7 +27,6 @@ export function nodeSetup(cluster: Cluster): void {
   const { plan } = cluster;
   const metadata = { name, namespace: namespaces.system, labels: labels(plan, name, "node-setup") };
   declare(cluster, k8s.core.v1.ConfigMap, { metadata, data: { "node-setup.sh": script } });
-  const { image } = plan.gateway;
   declare(cluster, k8s.apps.v1.DaemonSet, {
     metadata,
     spec: {
@@ -46,20 +46,11 @@ export function nodeSetup(cluster: Cluster): void {
           affinity: onPoolNodes(),
           tolerations: [{ operator: "Exists" }],
           volumes: [{ name: "script", configMap: { name } }],
-          initContainers: [
-            {
-              name: "disks",
-              image,
-              command: ["/bin/sh", "-c", enter, "sh", plan.cache.nodeDirectory, String(unprivilegedUser)],
-              resources,
-              securityContext: { privileged: true, runAsUser: 0, runAsNonRoot: false, readOnlyRootFilesystem: true },
-              volumeMounts: [{ name: "script", mountPath: "/etc/penstock", readOnly: true }],
-            },
-          ],
+          initContainers: [disks(plan)],
           containers: [
             {
               name: "wait",
-              image,
+              image: plan.gateway.image,
               command: ["sleep", "infinity"],
               resources,
               securityContext: { ...restrictedContainer, runAsNonRoot: true, runAsUser: unprivilegedUser },
@@ -69,6 +60,17 @@ export function nodeSetup(cluster: Cluster): void {
       },
     },
   });
+}
+
+function disks({ gateway, cache }: CloudPlan): k8s.types.input.core.v1.Container {
+  return {
+    name: "disks",
+    image: gateway.image,
+    command: ["/bin/sh", "-c", enter, "sh", cache.nodeDirectory, String(unprivilegedUser)],
+    resources,
+    securityContext: { privileged: true, runAsUser: 0, runAsNonRoot: false, readOnlyRootFilesystem: true },
+    volumeMounts: [{ name: "script", mountPath: "/etc/penstock", readOnly: true }],
+  };
 }
 
 /** Nodes that a pool of the plan made, whichever. */

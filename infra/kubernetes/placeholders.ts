@@ -2,7 +2,7 @@ import * as k8s from "@pulumi/kubernetes";
 import { namespaces } from "../cloud.ts";
 import type { PlannedPool } from "../plan/plan.ts";
 import { tolerationsOf } from "./agent-pod.ts";
-import { type Cluster, declare } from "./cluster.ts";
+import { declare, type Cluster } from "./cluster.ts";
 import { restrictedContainer, restrictedPod } from "./containers.ts";
 import { labels, podLabels, selectorLabels } from "./names.ts";
 import { priorities } from "./namespaces.ts";

@@ -1,6 +1,6 @@
 import * as k8s from "@pulumi/kubernetes";
 import { namespaces } from "../cloud.ts";
-import { type Cluster, declare } from "./cluster.ts";
+import { declare, type Cluster } from "./cluster.ts";
 import { labels, modelFolder } from "./names.ts";
 
 const name = "penstock-pods";

@@ -4,7 +4,7 @@ import * as random from "@pulumi/random";
 import { createHash } from "node:crypto";
 import { envNames } from "../../runtime/contracts/names.ts";
 import { namespaces } from "../cloud.ts";
-import { type Cluster, declare } from "./cluster.ts";
+import { declare, type Cluster } from "./cluster.ts";
 import { gatewayName, labels } from "./names.ts";
 
 /** What an operator gives beside the stack; all of it Pulumi secrets. */

@@ -1,6 +1,6 @@
 import * as k8s from "@pulumi/kubernetes";
 import { namespaces, type ServiceAccountName } from "../cloud.ts";
-import { type Cluster, declare } from "./cluster.ts";
+import { declare, type Cluster } from "./cluster.ts";
 import { labels } from "./names.ts";
 
 /** Ours; those of charts are made by the charts. */

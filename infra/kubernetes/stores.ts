@@ -1,9 +1,8 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { namespaces } from "../cloud.ts";
-import type { PlannedStore } from "../plan/plan.ts";
-import type { Cloud } from "../stack/schema.ts";
-import { type Cluster, declare } from "./cluster.ts";
+import type { CloudPlan, PlannedStore } from "../plan/plan.ts";
+import { declare, type Cluster } from "./cluster.ts";
 import { restrictedContainer, restrictedPod, scratch, volumesOf, type Mounted } from "./containers.ts";
 import { labels, podLabels, selectorLabels } from "./names.ts";
 import { password, secret, type StoreUrls } from "./secrets.ts";
@@ -21,7 +20,7 @@ export const storageClass = "penstock";
 const disks = {
   azure: { provisioner: "disk.csi.azure.com", parameters: { skuName: "Premium_LRS" } },
   aws: { provisioner: "ebs.csi.aws.com", parameters: { type: "gp3", encrypted: "true" } },
-} as const satisfies Record<Cloud, unknown>;
+} as const satisfies Record<CloudPlan["cloud"], unknown>;
 
 /** User that the official images of Valkey and PostgreSQL (Debian) run as. */
 const storeUser = 999;

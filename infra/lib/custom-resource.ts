@@ -32,6 +32,5 @@ export function typedResource<Model extends Kind>(
   body: TypedBody<Model>,
   options?: pulumi.CustomResourceOptions,
 ): CustomResource {
-  // Pulumi's own type is loose (every value `any`); the body is checked above.
-  return new CustomResource(name, body as ConstructorParameters<typeof CustomResource>[1], options);
+  return new CustomResource(name, body, options);
 }

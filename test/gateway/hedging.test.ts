@@ -55,6 +55,8 @@ async function pair(hedging: Partial<HedgingOptions> | null, more: Partial<Gatew
     {
       fleets: [{ name: "test", agents: { kind: "static", urls: agents.map(({ url }) => url) } }],
       routing: "round_robin",
+      // What is given up is given up at once and not by a time-out.
+      firstByteTimeoutMs: 600_000,
       ...(hedging === null ? {} : { hedging: hedgingConfig.parse({ models: ["m"], maxShare: 1, ...hedging }) }),
       ...more,
     },
@@ -64,6 +66,21 @@ async function pair(hedging: Partial<HedgingOptions> | null, more: Partial<Gatew
     for (const agent of agents) await agent.close();
   });
   return { under, agents, got, left, order, answers };
+}
+
+/** A file for usage records, in a folder of its own. */
+async function usageOnDisk() {
+  const folder = await temporaryFolder();
+  const path = join(folder.path, "usage.jsonl");
+  return {
+    path,
+    async records(): Promise<UsageRecord[]> {
+      const records: UsageRecord[] = [];
+      for await (const each of readUsageFile(path)) records.push(each);
+      return records;
+    },
+    [Symbol.asyncDispose]: () => folder[Symbol.asyncDispose](),
+  };
 }
 
 const silent: Infer = () => never;
@@ -89,9 +106,8 @@ async function hedges(under: GatewayUnderTest, won: "first" | "second"): Promise
 
 describe("a request without a first byte in time", () => {
   test("goes to the other replica too; its answer counts, the slow one is given up, and usage is settled once", async () => {
-    await using folder = await temporaryFolder();
-    const usageFile = join(folder.path, "usage.jsonl");
-    const { under, agents, got, left, answers } = await pair({ afterMs: 30 }, { usageFile });
+    await using usageFile = await usageOnDisk();
+    const { under, agents, got, left, answers } = await pair({ afterMs: 30 }, { usageFile: usageFile.path });
     answers.set(0, silent);
     const response = await post(under);
     expect([response.status, await response.json()]).toMatchObject([200, { turn: 1 }]);
@@ -99,14 +115,14 @@ describe("a request without a first byte in time", () => {
     await expect.poll(() => sum(left)).toBe(1);
     expect(await hedges(under, "second")).toBe(1);
     await under.gateway.stop();
-    const records: UsageRecord[] = [];
-    for await (const each of readUsageFile(usageFile)) records.push(each);
+    const records = await usageFile.records();
     expect(records).toMatchObject([{ promptTokens: 100, completionTokens: 20, outcome: "complete" }]);
     expect(records[0]?.replica).toBe(agents[left.indexOf(0)]?.url);
   });
 
   test("keeps the first answer when that comes first after all", async () => {
-    const { under, got, left, answers } = await pair({ afterMs: 30 });
+    await using usageFile = await usageOnDisk();
+    const { under, agents, got, left, answers } = await pair({ afterMs: 30 }, { usageFile: usageFile.path });
     const { promise: second, resolve: came } = Promise.withResolvers<void>();
     answers.set(0, async (_, outgoing) => {
       await second;
@@ -120,6 +136,8 @@ describe("a request without a first byte in time", () => {
     expect(got).toEqual([1, 1]);
     await expect.poll(() => sum(left)).toBe(1);
     expect(await hedges(under, "first")).toBe(1);
+    await under.gateway.stop();
+    expect(await usageFile.records()).toMatchObject([{ replica: agents[left.indexOf(0)]?.url }]);
   });
 
   test("means the first byte of the body: an engine sends the headers of a stream long before", async () => {

@@ -68,6 +68,13 @@ describe("two gateways", () => {
     }
   });
 
+  test("keep what the engine of one remembers: responses stay at home", async () => {
+    const there = await gateway({ onHeartbeat: warm, onInfer: answers({ from: "there" }) });
+    const here = await gateway({ onInfer: answers({ from: "here" }) });
+    await spillTo(here, [peer(there)]);
+    expect(await (await post(here, "/v1/responses", { model: "m", input: "hi" })).json()).toEqual({ from: "here" });
+  });
+
   test("that spill to each other never pass a request back", async () => {
     const failing: FakeAgentBehaviour = {
       onLoad: () => Promise.reject(new LoadFailure(error("no weights", "source_not_found"))),

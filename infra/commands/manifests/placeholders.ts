@@ -30,11 +30,14 @@ const rendered = {
   aws: { accounts: {}, identityPodLabels: {}, storageEnv: { AWS_REGION: output("region") } },
 } as const satisfies Record<Cloud, Rendered>;
 
+function secret(what: string): pulumi.Output<string> {
+  return pulumi.secret(secretPlaceholder(what));
+}
+
 /** Outputs of a cloud that was never asked: what is not known is named in angle brackets. */
 export function placeholderOutputs(plan: CloudPlan): CloudOutputs {
   const { accounts, identityPodLabels, storageEnv } = rendered[plan.cloud];
   const annotationsOf = (name: ServiceAccountName) => ({ annotations: { ...Reflect.get(accounts, name) } });
-  const secret = (what: string) => pulumi.secret(secretPlaceholder(what));
   return {
     kubeconfig: secret("kubeconfig"),
     dependsOn: [],

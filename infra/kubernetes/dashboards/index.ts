@@ -1,7 +1,7 @@
 import * as k8s from "@pulumi/kubernetes";
 import { namespaces } from "../../cloud.ts";
 import type { CloudPlan } from "../../plan/plan.ts";
-import { type Cluster, declare } from "../cluster.ts";
+import { declare, type Cluster } from "../cluster.ts";
 import { labels } from "../names.ts";
 import { cacheDashboard } from "./cache.ts";
 import { costDashboard } from "./cost.ts";

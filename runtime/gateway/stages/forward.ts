@@ -114,7 +114,7 @@ function mayTryAgain({ code }: PenstockError, killed: number): boolean {
 
 /** An upload streams from the client, and what was sent of it is gone. */
 function isResendable({ request }: Exchange): boolean {
-  return Buffer.isBuffer(request.body(""));
+  return request.fields !== null;
 }
 
 /** A replica that is ready; the request is held until there is one. */
