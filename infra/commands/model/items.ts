@@ -9,8 +9,6 @@ export interface Item {
   readonly origin: string;
   /** Below the cache's address, such as `models/llama-8b`. */
   readonly folder: string;
-  /** It comes from the stack's cache itself: nobody but its owner knows where from before. */
-  readonly isOwn: boolean;
 }
 
 /** Everything that the cache of a stack is to hold. */
@@ -18,17 +16,12 @@ export function itemsOf(stack: CloudStack, { models, cache }: CloudPlan): Item[]
   return stack.models.flatMap((model) => {
     const spec = models.find(({ id }) => id === model.id)?.spec;
     if (spec === undefined) return [];
-    const item = (name: string, origin: string, stored: string): Item => ({
-      name,
-      origin,
-      folder: folderOf(stored.slice(cache.uri.length + 1)),
-      isOwn: origin.startsWith(`${cache.uri}/`),
-    });
+    const below = (stored: string): string => folderOf(stored.slice(cache.uri.length + 1));
     return [
-      item(model.id, model.source, spec.source),
+      { name: model.id, origin: model.source, folder: below(spec.source) },
       ...model.adapters.map(({ name, source }) => {
         const stored = spec.adapters.find((adapter) => adapter.name === name)?.source ?? source;
-        return item(`${model.id}:${name}`, source, stored);
+        return { name: `${model.id}:${name}`, origin: source, folder: below(stored) };
       }),
     ];
   });
