@@ -1,5 +1,6 @@
 import * as storage from "@pulumi/azure-native/storage/index.js";
 import type * as pulumi from "@pulumi/pulumi";
+import { partOfRange } from "../lib/cidr.ts";
 import { concern, type Child } from "../lib/concern.ts";
 import type { Network } from "./network.ts";
 import { privateEndpoint } from "./private-link.ts";
@@ -18,7 +19,7 @@ export interface Cache {
 /** Azure keeps what was deleted for a year at most. */
 const maxSoftDeleteDays = 365;
 
-/** The storage account with its container. Nobody reaches it from outside the network, and nobody with a key. */
+/** The storage account with its container. Nobody reaches it with a key, and from outside nobody but named addresses in dev. */
 export function makeCache(scope: Scope, network: Network): Cache {
   const { cache } = scope.plan;
   return concern("azure", "cache", (child) => {
@@ -69,6 +70,8 @@ function accountArgs({ plan, place, tags }: Scope, network: Network): storage.St
       defaultAction: storage.DefaultAction.Deny,
       bypass: "None",
       virtualNetworkRules: network.privateCache ? [] : [{ virtualNetworkResourceId: network.nodes.id }],
+      // Whose kubectl reaches the cluster also fills the cache; who it is, a token of Entra ID still has to say.
+      ipRules: network.privateCache ? [] : addressRules(plan.network.apiAllowedAddresses),
     },
     tags,
   };
@@ -111,9 +114,22 @@ function keepVersions(account: storage.StorageAccount, { scope, child }: Context
   );
 }
 
-/** Admins may fill the cache by hand; pods that may are in identity.ts. */
+/** Admins, or whoever deploys where none are named, may fill the cache by hand. Pods that may are in identity.ts. */
 function peopleWhoWrite(container: storage.BlobContainer, context: Context): readonly pulumi.Resource[] {
-  return context.scope.plan.cluster.admins.map((group) =>
-    grant(`admins-write-${group}`, { role: "blobContributor", on: container.id, to: group, kind: "Group" }, context),
+  const { plan, deployerId } = context.scope;
+  const write = { role: "blobContributor", on: container.id } as const;
+  if (plan.cluster.admins.length === 0)
+    return [grant("deployer-writes", { ...write, to: deployerId, kind: "unknown" }, context)];
+  return plan.cluster.admins.map((group) =>
+    grant(`admins-write-${group}`, { ...write, to: group, kind: "Group" }, context),
   );
+}
+
+/** Azure takes single addresses and ranges of four or more here. */
+function addressRules(ranges: readonly string[]): { readonly iPAddressOrRange: string }[] {
+  return ranges
+    .flatMap((range) =>
+      range.endsWith("/31") ? [0, 1].map((index) => partOfRange(range, { prefixLength: 32, index })) : [range],
+    )
+    .map((range) => ({ iPAddressOrRange: range.replace(/\/32$/, "") }));
 }

@@ -4,6 +4,7 @@ import * as operationalinsights from "@pulumi/azure-native/operationalinsights/i
 import type * as pulumi from "@pulumi/pulumi";
 import { concern, type Child } from "../lib/concern.ts";
 import { limitedName } from "../lib/names.ts";
+import { makeAlerts } from "./alerts.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Postgres } from "./postgres.ts";
 import { grant } from "./roles.ts";
@@ -14,9 +15,6 @@ const minLogDays = 30;
 
 /** Logs of the control plane that answer who did what, and why there is no node. */
 const clusterLogs = ["kube-audit-admin", "guard", "cluster-autoscaler"] as const;
-
-/** A PostgreSQL server stops writing when its disk is full. */
-const fullDiskPercent = 80;
 
 export interface Observability {
   /** Address of Grafana; null where it runs in the cluster. */
@@ -30,21 +28,24 @@ interface Context {
   readonly child: Child;
 }
 
-/** Logs of the control plane, alerts of managed stores; with `managed`, Azure's Prometheus and Grafana. */
+/** Logs of the control plane, alerts; with `managed`, Azure's Prometheus and Grafana. */
 export function makeObservability(
   scope: Scope,
   { cluster, postgres }: { readonly cluster: Cluster; readonly postgres: Postgres | null },
 ): Observability {
   return concern("azure", "observability", (child) => {
     const context = { scope, cluster, child };
-    const watched = [controlPlaneLogs(context), ...(postgres === null ? [] : diskAlert(postgres, context))];
-    if (scope.plan.observability.mode === "in-cluster") return { grafana: null, ready: watched };
+    const logs = controlPlaneLogs(context);
+    if (scope.plan.observability.mode === "in-cluster") {
+      return { grafana: null, ready: [logs, ...makeAlerts({ postgres, metrics: null }, context)] };
+    }
     const workspace = new monitor.AzureMonitorWorkspace(
       "metrics",
       { ...scope.place, azureMonitorWorkspaceName: `${scope.plan.prefix}-metrics`, tags: scope.tags },
       child,
     );
-    return { grafana: grafanaOf(workspace, context), ready: [...watched, collection(workspace, context)] };
+    const alerts = makeAlerts({ postgres, metrics: { workspaceId: workspace.id, cluster } }, context);
+    return { grafana: grafanaOf(workspace, context), ready: [logs, ...alerts, collection(workspace, context)] };
   });
 }
 
@@ -73,55 +74,6 @@ function controlPlaneLogs({ scope, cluster, child }: Context): pulumi.Resource {
     child,
   );
 }
-
-function diskAlert({ serverId }: Postgres, { scope, child }: Context): readonly pulumi.Resource[] {
-  const { plan, place, tags } = scope;
-  const { alertEmails } = plan.observability;
-  if (alertEmails.length === 0) return [];
-  const everywhere = { resourceGroupName: place.resourceGroupName, location: "Global", tags };
-  const people = new monitor.ActionGroup(
-    "people",
-    {
-      ...everywhere,
-      actionGroupName: `${plan.prefix}-people`,
-      groupShortName: "penstock",
-      enabled: true,
-      emailReceivers: alertEmails.map((emailAddress) => ({
-        name: emailAddress,
-        emailAddress,
-        useCommonAlertSchema: true,
-      })),
-    },
-    child,
-  );
-  const alert = new monitor.MetricAlert(
-    "postgres-disk",
-    {
-      ...everywhere,
-      ruleName: `${plan.prefix}-postgres-disk`,
-      description: `PostgreSQL's disk is ${fullDiskPercent} % full: raise postgres.storageGiB in the stack.`,
-      enabled: true,
-      severity: 1,
-      scopes: [serverId],
-      evaluationFrequency: "PT5M",
-      windowSize: "PT15M",
-      criteria: { odataType: "Microsoft.Azure.Monitor.SingleResourceMultipleMetricCriteria", allOf: [fullDisk] },
-      actions: [{ actionGroupId: people.id }],
-    },
-    child,
-  );
-  return [alert];
-}
-
-const fullDisk = {
-  criterionType: "StaticThresholdCriterion",
-  name: "disk",
-  metricNamespace: "Microsoft.DBforPostgreSQL/flexibleServers",
-  metricName: "storage_percent",
-  operator: "GreaterThan",
-  threshold: fullDiskPercent,
-  timeAggregation: "Average",
-} as const;
 
 /** The way of the cluster's metrics into the workspace. */
 function collection(workspace: monitor.AzureMonitorWorkspace, { scope, cluster, child }: Context): pulumi.Resource {

@@ -94,6 +94,7 @@ function agentPool(
     orchestratorVersion: plan.cluster.kubernetesVersion,
     osType: "Linux",
     osSKU: "Ubuntu",
+    // As planned: an ephemeral disk must not take the NVMe from the models.
     osDiskType: pool.node.osDisk === "ephemeral" ? "Ephemeral" : "Managed",
     osDiskSizeGB: pool.node.osDiskGiB,
     kubeletDiskType: "OS",

@@ -1,7 +1,7 @@
 import type * as pulumi from "@pulumi/pulumi";
 import { namespaces } from "../cloud.ts";
 import type { Cluster } from "./cluster.ts";
-import { poolLabel } from "./names.ts";
+import { variantLabel } from "./names.ts";
 import { onPoolNodes } from "./node-setup.ts";
 import { storageClass } from "./stores.ts";
 
@@ -77,7 +77,7 @@ function prometheusValues({ plan, cloud }: Cluster, { grafanaSecret }: ValueOpti
     kubeScheduler: { enabled: false },
     // It needs the node's own network and processes, which our namespaces do not allow.
     nodeExporter: { enabled: false },
-    "kube-state-metrics": { metricLabelsAllowlist: [`nodes=[${poolLabel},penstock.dev/variant]`] },
+    "kube-state-metrics": { metricLabelsAllowlist: [`nodes=[${variantLabel}]`] },
     prometheus: {
       serviceAccount: { name: "prometheus", annotations: cloud.serviceAccounts.prometheus.annotations },
       prometheusSpec: {

@@ -23,9 +23,10 @@ export interface AddOns {
  * Throws `invalid_config` for a chart that nobody here knows how to configure.
  */
 export function addOns(cluster: Cluster): AddOns {
-  const hasGrafana = addOn(cluster.plan, "kube-prometheus-stack") !== undefined;
+  const { plan } = cluster;
+  const hasGrafana = plan.observability.mode === "in-cluster" && addOn(plan, "kube-prometheus-stack") !== undefined;
   const grafanaPassword = hasGrafana ? grafanaAdmin(cluster) : null;
-  for (const each of cluster.plan.addOns) install(cluster, each);
+  for (const each of plan.addOns) install(cluster, each);
   return { grafanaPassword };
 }
 

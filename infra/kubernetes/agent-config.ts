@@ -16,7 +16,11 @@ export function agentConfigOf(plan: CloudPlan, fleet: PlannedFleet): Readonly<Re
   return {
     host: "0.0.0.0",
     port: defaultPorts.agent,
-    cache: { directory: agentDirectories.models, budgetGiB: fleet.pod.cacheGiB },
+    // The folder is one for all agents of the node, and so is its budget: each agent counts everything in it.
+    cache: {
+      directory: agentDirectories.models,
+      budgetGiB: Math.floor(fleet.pod.cacheGiB * Math.max(1, fleet.replicasPerNode)),
+    },
     stateDirectory: agentDirectories.state,
     drainSeconds: fleet.drainSeconds,
     readySeconds: Math.max(patience.minimumSeconds, patience.times * fleet.transitions.loadSeconds),
@@ -45,7 +49,7 @@ function atOnce(plan: CloudPlan, fleet: PlannedFleet): PlannedModel[] {
   return chosen.slice(0, fleet.residentModels);
 }
 
-/** The others, in the stack's order, as far as their files fit on the disk. */
+/** The others, in the stack's order, as far as their files fit into the replica's share of the disk. */
 function prefetched(plan: CloudPlan, fleet: PlannedFleet, served: readonly PlannedModel[]): PlannedModel[] {
   let left = fleet.pod.cacheGiB - served.reduce((sum, { weightsGiB }) => sum + weightsGiB, 0);
   return modelsOf(plan, fleet).filter((model) => {

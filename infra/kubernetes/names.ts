@@ -21,6 +21,8 @@ export const gatewayPorts = { pod: 8443, service: 443 } as const;
 export const fleetLabel = "penstock.dev/fleet";
 /** Label of all nodes of a stack's pool. */
 export const poolLabel = "penstock.dev/pool";
+/** Label of the nodes of one planned pool. */
+export const variantLabel = "penstock.dev/variant";
 /** Namespaces with this label may reach the gateway from inside the cluster. */
 export const clientLabel = "penstock.dev/client";
 

@@ -114,10 +114,18 @@ function agentRules(plan: CloudPlan): Spec {
   };
 }
 
-/** Prometheus scrapes from our own namespace, or from the cluster's where Azure runs it. */
+/** Prometheus scrapes from our own namespace; where Azure runs it, from the one pod that scrapes what clusters add. */
 function prometheus(plan: CloudPlan): Peer {
-  const isOurs = addOn(plan, "kube-prometheus-stack") !== undefined;
-  return { namespaceSelector: inNamespace(isOurs ? namespaces.monitoring : "kube-system") };
+  if (addOn(plan, "kube-prometheus-stack") !== undefined) {
+    return {
+      namespaceSelector: inNamespace(namespaces.monitoring),
+      podSelector: { matchLabels: selectorLabels("prometheus") },
+    };
+  }
+  return {
+    namespaceSelector: inNamespace("kube-system"),
+    podSelector: { matchLabels: { rsName: "ama-metrics" } },
+  };
 }
 
 function storeRule({ redis, postgres, network }: CloudPlan): { to: Peer[]; ports: Port[] } {

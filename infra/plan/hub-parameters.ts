@@ -28,9 +28,10 @@ export function expertCount(text: HubText): number {
   return text.num_local_experts ?? text.num_experts ?? text.n_routed_experts ?? 0;
 }
 
-/** Size of a head: written, or the hidden size shared out. */
+/** Size of a head: written, that of the values with latent attention, or the hidden size shared out. */
 export function headSize(text: HubText): number {
-  return text.head_dim ?? Math.floor(text.hidden_size / text.num_attention_heads);
+  const latent = typeof text.kv_lora_rank === "number" ? text.v_head_dim : undefined;
+  return text.head_dim ?? latent ?? Math.floor(text.hidden_size / text.num_attention_heads);
 }
 
 function attentionParameters(text: HubText): number {

@@ -14,6 +14,7 @@ import { AddressList } from "./identity/addresses.ts";
 import { hookOptions } from "./hooks/options.ts";
 import { issuer } from "./identity/issuer.ts";
 import { modelPrice } from "./metering/prices.ts";
+import { list, repeated } from "./problems.ts";
 import { providerConfig, spillProblems, spillRule } from "./providers/options.ts";
 import { defaultPolicy, policyNames } from "./routing/index.ts";
 import { hedgingConfig } from "./stages/hedge.ts";
@@ -164,14 +165,6 @@ function crossProblems(config: GatewayConfig): string[] {
       ),
     ]),
   ];
-}
-
-function list(names: Iterable<string>): string {
-  return [...names].map((each) => `\`${each}\``).join(", ");
-}
-
-function repeated(names: readonly string[]): number[] {
-  return names.flatMap((each, at) => (names.indexOf(each) < at ? [at] : []));
 }
 
 async function textOf(path: string): Promise<string> {

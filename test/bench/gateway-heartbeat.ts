@@ -1,8 +1,8 @@
-import type { Heartbeat } from "../../runtime/contracts/agent.ts";
+import type { Heartbeat, ModelReport } from "../../runtime/contracts/agent.ts";
 import { model } from "./gateway-messages.ts";
 
-/** What an agent at `url` says whose engine is ready. */
-export function heartbeat(url: string): string {
+/** What an agent at `url` says whose engine is ready, and maybe what that engine says. */
+export function heartbeat(url: string, engine: ModelReport["engine"] = null): string {
   const beat: Heartbeat = {
     agent_id: "bench",
     state: "IDLE",
@@ -23,7 +23,7 @@ export function heartbeat(url: string): string {
         idle_seconds: 0,
         size_bytes: 0,
         adapters: [],
-        engine: null,
+        engine,
         progress: null,
         measured_ms: { download: null, load: null, sleep: null, wake: null, unload: null, adapter: null },
       },

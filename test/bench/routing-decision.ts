@@ -46,7 +46,6 @@ function requestsOf(trace: readonly TraceRequest[]): RouteRequest[] {
     prefix: Uint32Array.from({ length: 48 }, (_, at) => blocks[at >> 1] ?? 1e9 + row * 64 + at),
     sessionKey: session,
     adapter: null,
-    expectedOutputTokens: 300,
   }));
 }
 

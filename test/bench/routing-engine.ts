@@ -10,6 +10,8 @@ export interface EngineWork {
   /** Admitted: tokens found in the cache. Once. */
   onStart(cachedTokens: number): void;
   onFirstToken(atMs: number): void;
+  /** So many tokens are there in all; not after each of them, and not after the last. */
+  onTokens?(tokens: number): void;
   onEnd(atMs: number): void;
 }
 
@@ -186,7 +188,10 @@ export class FastEngine {
       if (sequence.computed < total(sequence)) continue;
       if (sequence.produced === 0) sequence.work.onFirstToken(endMs + overhead.outputTokenMs);
       sequence.produced += repeats;
-      if (sequence.produced < sequence.work.outputTokens) continue;
+      if (sequence.produced < sequence.work.outputTokens) {
+        sequence.work.onTokens?.(sequence.produced);
+        continue;
+      }
       this.#running.splice(this.#running.indexOf(sequence), 1);
       this.#free(sequence);
       sequence.work.onEnd(endMs + overhead.outputTokenMs);

@@ -61,8 +61,7 @@ function simulate(
   return outcomes;
 
   function send({ promptTokens, outputTokens, blocks, session }: TraceRequest, atMs: number): void {
-    const known = { promptTokens, prefix: hashesOf(blocks), sessionKey: session, adapter: null };
-    const route = router.route({ ...known, expectedOutputTokens: 300 }, atMs);
+    const route = router.route({ promptTokens, prefix: hashesOf(blocks), sessionKey: session, adapter: null }, atMs);
     if (route === null) throw new Error("no replica is ready");
     let cachedTokens = 0;
     let firstMs = 0;
@@ -77,7 +76,6 @@ function simulate(
           route.firstByte(now);
         },
         onEnd: (now) => {
-          route.progress(outputTokens, now);
           route.end(now);
           const tokenMs = (now - firstMs) / Math.max(1, outputTokens - 1);
           const ttftMs = firstMs - atMs;

@@ -2,32 +2,51 @@ import { parseArgs } from "node:util";
 import { policies } from "../../runtime/gateway/routing/index.ts";
 import { chwbl } from "../../runtime/gateway/routing/policies/chwbl.ts";
 import type { Policy } from "../../runtime/gateway/routing/policy.ts";
-import { costProfiles } from "../fakes/engine/cost.ts";
-import { measure, printRows, type Row, type Workload } from "./routing-report.ts";
-import { simulation } from "./routing-simulation.ts";
-import { generateConversations, generateSharedPrefixes, readTrace } from "./routing-trace.ts";
+import { costProfiles, type CostProfile } from "../fakes/engine/cost.ts";
+import { reportDecisions } from "./routing-decision.ts";
+import { throughGateway, type Busy } from "./routing-gateway.ts";
+import { goal, measure, printRows, type Row, type Workload } from "./routing-report.ts";
+import { simulation, type Driver } from "./routing-simulation.ts";
+import { generateConversations, generateSharedPrefixes, readTrace, type TraceRequest } from "./routing-trace.ts";
 
-const help = `Replays traces against simulated engines, once for each routing policy.
+const help = `Replays traces against simulated engines, once for each routing policy: with the router alone in simulated time, then a
+part of the traces through the gateway's program and sockets. Then what a decision costs.
 
-Usage: npm run bench:routing -- [--trace FILE] [--speed 3] [--seeds 2] [--engines 8] [--mixed] [--policy NAME]... [--json]
+Usage: npm run bench:routing -- [--simulated | --through-gateway] [--trace FILE] [--seeds 3] [--policy NAME]... [--json]
 
-  --trace FILE     Mooncake trace (JSON lines) in place of generated conversations; or the variable PENSTOCK_TRACE
-  --raw            leaves the requests of a trace at their ticks of 3 s
-  --speed N        speed-up of the conversations for all columns but the last
-  --seeds N        replays with different noise that are taken together
-  --heartbeat-ms N age that what engines say of themselves may have
-  --mixed          every second engine is an A100 instead of an H100
-  --policy NAME    only that one; may be repeated
+  --simulated       only in simulated time: every policy, whole traces; the same figures in each run
+  --through-gateway only through the gateway, with whole traces
+  --trace FILE      Mooncake trace (JSON lines) in place of generated conversations; or the variable PENSTOCK_TRACE
+  --raw             leaves the requests of a trace at their ticks of 3 s
+  --seconds N       only the first N seconds of each trace
+  --speed N         speed-up of the conversations for all columns but the last two
+  --seeds N         replays with different noise; the capacity is the median of theirs
+  --first-seed N    of seeds N, N + 1, ...
+  --engines N       engines behind the router (8)
+  --heartbeat-ms N  age that what engines say of themselves may have, in simulated time
+  --time-scale N    simulated seconds in a second, through the gateway
+  --mixed           every second engine is an A100 instead of an H100
+  --policy NAME     only that one; may be repeated
+  --json            a line for each table
+
+Through the gateway the times of engines and arrivals are divided by the time scale, and figures multiplied by it again. What
+is not scaled counts for as much more: what the gateway itself takes, a machine that is busy, and heartbeats, which come once
+a real second.
 `;
 
 const { values } = parseArgs({
   options: {
+    simulated: { type: "boolean", default: false },
+    "through-gateway": { type: "boolean", default: false },
     trace: { type: "string", default: process.env["PENSTOCK_TRACE"] ?? "" },
     raw: { type: "boolean", default: false },
+    seconds: { type: "string" },
     speed: { type: "string", default: "2.5" },
-    seeds: { type: "string", default: "2" },
+    seeds: { type: "string" },
+    "first-seed": { type: "string", default: "1" },
     engines: { type: "string", default: "8" },
     "heartbeat-ms": { type: "string", default: "1000" },
+    "time-scale": { type: "string", default: "5" },
     mixed: { type: "boolean", default: false },
     policy: { type: "string", multiple: true, default: [] },
     json: { type: "boolean", default: false },
@@ -35,40 +54,105 @@ const { values } = parseArgs({
   },
 });
 
-/** What KubeAI does with its defaults: the first characters decide. */
-const contenders: readonly Policy[] = [...Object.values(policies), chwbl("chwbl_first_block", 1)];
+/** What KubeAI does with its defaults: the first characters decide. Not to be had in a gateway's config. */
+const firstBlock = chwbl("chwbl_first_block", 1);
+/** Policies that go through the gateway unless others are named: the default, and what others run by default. */
+const viaGateway: readonly Policy[] = [policies.predicted_cost, policies.weighted, policies.chwbl];
 
-/** KV tokens of a replica: an 8B model on 80 GB; and what llm-d's pods had, so that not all prefixes fit everywhere. */
-const kvTokens = { conversations: 442_000, sharedPrefixes: 308_000 };
+/** Traces with the noise of each seed, cut to `seconds`. */
+interface Size {
+  readonly seeds: number;
+  readonly seconds: number;
+  /** To how much the capacity is found out. */
+  readonly precision: number;
+}
 
-function workloads(): (Workload & { readonly kvTokens: number })[] {
-  const seeds = Array.from({ length: Number(values.seeds) }, (_, index) => index + 1);
+type Sized = Workload & { readonly profiles: readonly CostProfile[] };
+
+function workloads({ seeds, seconds, precision }: Size): Sized[] {
+  const make = (trace: (seed: number) => readonly TraceRequest[]): (readonly TraceRequest[])[] =>
+    Array.from({ length: Number(values.seeds ?? seeds) }, (_, index) =>
+      trace(Number(values["first-seed"]) + index).filter(({ atMs }) => atMs < seconds * 1_000),
+    );
   const conversations =
     values.trace === ""
-      ? { name: "generated conversations", traces: seeds.map((seed) => generateConversations(seed)) }
-      : { name: "conversation trace", traces: seeds.map((seed) => readTrace(values.trace, values.raw ? null : seed)) };
-  const sharedPrefixes = { name: "shared prefixes 150x5", traces: seeds.map((seed) => generateSharedPrefixes(seed)) };
+      ? { name: "generated conversations", traces: make((seed) => generateConversations(seed)) }
+      : { name: "conversation trace", traces: make((seed) => readTrace(values.trace, values.raw ? null : seed)) };
   return [
-    { ...conversations, speed: Number(values.speed), kvTokens: kvTokens.conversations },
-    { ...sharedPrefixes, speed: 4, kvTokens: kvTokens.sharedPrefixes },
+    {
+      ...conversations,
+      speed: Number(values.speed),
+      search: { low: 0.5, high: 8, precision },
+      // An 8B model on 80 GB.
+      profiles: profilesOf(442_000),
+    },
+    {
+      name: "shared prefixes 150x5",
+      traces: make((seed) => generateSharedPrefixes(seed)),
+      speed: 4,
+      search: { low: 1, high: 12, precision },
+      // What llm-d's pods had, so that not all prefixes fit everywhere.
+      profiles: profilesOf(308_000),
+    },
   ];
 }
 
-async function main(): Promise<void> {
-  for (const workload of workloads()) {
-    const profiles = Array.from({ length: Number(values.engines) }, (_, index) => ({
-      ...costProfiles[values.mixed && index % 2 === 1 ? "8b-a100-tp1" : "8b-h100-tp1"],
-      kvTokens: workload.kvTokens,
-    }));
-    const driver = simulation({ profiles, heartbeatMs: Number(values["heartbeat-ms"]) });
-    const rows: Row[] = [];
-    for (const policy of contenders) {
-      if (values.policy.length > 0 && !values.policy.includes(policy.name)) continue;
-      rows.push(await measure(driver, workload, policy));
-    }
-    if (values.json) process.stdout.write(`${JSON.stringify({ workload: workload.name, rows })}\n`);
-    else printRows(workload, rows);
+function profilesOf(kvTokens: number): CostProfile[] {
+  return Array.from({ length: Number(values.engines) }, (_, index) => ({
+    ...costProfiles[values.mixed && index % 2 === 1 ? "8b-a100-tp1" : "8b-h100-tp1"],
+    kvTokens,
+  }));
+}
+
+async function table(workload: Sized, driver: Driver, contenders: readonly Policy[]): Promise<void> {
+  const rows: Row[] = [];
+  for (const policy of contenders) rows.push(await measure(driver, workload, policy));
+  if (values.json) process.stdout.write(`${JSON.stringify({ workload: workload.name, rows })}\n`);
+  else printRows(workload, rows);
+}
+
+async function simulated(): Promise<void> {
+  const contenders = [...Object.values(policies), firstBlock].filter(isWanted);
+  for (const workload of workloads({ seeds: 3, seconds: Number(values.seconds ?? Infinity), precision: 1.02 })) {
+    const driver = simulation({ profiles: workload.profiles, heartbeatMs: Number(values["heartbeat-ms"]) });
+    await table({ ...workload, name: `${workload.name}, simulated` }, driver, contenders);
   }
+}
+
+/** `seconds` and `precision` are for when nothing else is said. */
+async function realGateway({ seconds, precision }: Omit<Size, "seeds">): Promise<void> {
+  const scale = Number(values["time-scale"]);
+  const contenders = values.policy.length === 0 ? viaGateway : Object.values(policies).filter(isWanted);
+  for (const workload of workloads({ seeds: 1, seconds: Number(values.seconds ?? seconds), precision })) {
+    const onRun = (what: string, busy: Busy): void => tellBusy(`${workload.name}: ${what}`, busy, scale);
+    const driver = throughGateway({ profiles: workload.profiles, scale, onRun });
+    const search = { ...workload.search, low: 1, high: 8 };
+    await table({ ...workload, name: `${workload.name}, through the gateway`, search }, driver, contenders);
+  }
+}
+
+function isWanted({ name }: Policy): boolean {
+  return values.policy.length === 0 || values.policy.includes(name);
+}
+
+/** Above these shares of a core, and of the goal in simulated time, the machine is part of what is measured. */
+const tooBusy = { core: 0.7, goal: 0.05 };
+
+function tellBusy(what: string, { gateway, engines, load, lateP99Ms }: Busy, scale: number): void {
+  const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
+  const isBusy = gateway > tooBusy.core || engines + load > tooBusy.core || lateP99Ms * scale > goal.ttftMs * tooBusy.goal;
+  process.stderr.write(
+    `${what}: of a core gateway ${percent(gateway)}, engines ${percent(engines)}, load ${percent(load)}; load late by ` +
+      `${lateP99Ms.toFixed(0)} ms at most in 99 of 100${isBusy ? "  WARNING: this machine is too busy for this time scale" : ""}\n`,
+  );
+}
+
+async function main(): Promise<void> {
+  const both = values.simulated === values["through-gateway"];
+  if (both || values.simulated) await simulated();
+  if (both) await realGateway({ seconds: 100, precision: 1.25 });
+  else if (values["through-gateway"]) await realGateway({ seconds: Infinity, precision: 1.08 });
+  if (both && !values.json) reportDecisions(policies.predicted_cost, 100);
 }
 
 if (values.help) process.stdout.write(help);

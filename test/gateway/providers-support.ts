@@ -1,4 +1,5 @@
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import type { Heartbeat } from "../../runtime/contracts/agent.ts";
@@ -42,12 +43,16 @@ export function error(message: string, code = "theirs"): ErrorBody {
   return { error: { message, type: "invalid_request_error", code, param: null } };
 }
 
-export async function startProvider(answer: Answer = json({ from: "provider", usage })): Promise<FakeProvider> {
-  const server = createServer((incoming, outgoing) => void handle(incoming, outgoing));
+export async function startProvider(
+  answer: Answer = json({ from: "provider", usage }),
+  tls?: { readonly key: string; readonly cert: string },
+): Promise<FakeProvider> {
+  const listener = (incoming: IncomingMessage, outgoing: ServerResponse): void => void handle(incoming, outgoing);
+  const server = tls === undefined ? createServer(listener) : createTlsServer(tls, listener);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo; // it listens on TCP
   const made: FakeProvider = {
-    url: `http://127.0.0.1:${port}`,
+    url: tls === undefined ? `http://127.0.0.1:${port}` : `https://localhost:${port}`,
     asked: [],
     left: 0,
     answer,

@@ -3,11 +3,13 @@ import { describe, expect, test } from "vitest";
 import { ReplicaAccount } from "../../runtime/gateway/routing/account.ts";
 import { policies } from "../../runtime/gateway/routing/index.ts";
 import type { RouteRequest } from "../../runtime/gateway/routing/policy.ts";
+import { prefillWork } from "../../runtime/gateway/routing/prefill-work.ts";
 import { RateMeter } from "../../runtime/gateway/routing/rates.ts";
 import { Router } from "../../runtime/gateway/routing/router.ts";
 
 describe("account of a replica", () => {
   const work = { uncachedTokens: 1_000, promptTokens: 1_500 };
+  const tokens = prefillWork(1_000, 500);
 
   test("books a request from its beginning over its first byte to its end", () => {
     const account = new ReplicaAccount("a");
@@ -16,13 +18,12 @@ describe("account of a replica", () => {
     expect({ inFlight, prefilling, pendingTokens, contextTokens }).toEqual({
       inFlight: 1,
       prefilling: 1,
-      pendingTokens: 1_000,
+      pendingTokens: tokens,
       contextTokens: 1_500,
     });
     ticket.firstByte(100);
     expect([account.inFlight, account.prefilling, account.pendingTokens]).toEqual([1, 0, 0]);
-    ticket.progress(20, 200);
-    expect(account.contextTokens).toBe(1_520);
+    expect(account.contextTokens).toBe(1_500);
     ticket.end(300);
     expect([account.inFlight, account.contextTokens]).toEqual([0, 0]);
   });
@@ -32,9 +33,9 @@ describe("account of a replica", () => {
     account.begin(work, 0);
     account.begin(work, 0);
     account.at(25);
-    expect(account.pendingTokens).toBe(2_000 - 25 * account.prefillTokensPerMs);
+    expect(account.pendingTokens).toBe(2 * tokens - 25 * account.prefillTokensPerMs);
     account.at(60_000);
-    expect(account.pendingTokens).toBe(1_050);
+    expect(account.pendingTokens).toBeCloseTo(1.05 * tokens);
   });
 
   test("when the first prompt is given up, nothing of the next one is taken as done", () => {
@@ -43,24 +44,19 @@ describe("account of a replica", () => {
     account.begin(work, 0);
     first.end(50);
     account.at(50);
-    expect(account.pendingTokens).toBe(1_000);
+    expect(account.pendingTokens).toBe(tokens);
   });
 
   test("sums return to zero, whatever the order, and however often something is told twice", () => {
-    const step = fc.record({
-      ticket: fc.nat(9),
-      act: fc.constantFrom("firstByte", "progress", "end"),
-      tokens: fc.nat(900),
-    });
+    const step = fc.record({ ticket: fc.nat(9), act: fc.constantFrom("firstByte", "end") });
     fc.assert(
       fc.property(fc.array(fc.nat(50_000), { maxLength: 10 }), fc.array(step), (prompts, steps) => {
         const account = new ReplicaAccount("a");
         const tickets = prompts.map((promptTokens) =>
           account.begin({ promptTokens, uncachedTokens: Math.floor(promptTokens / 2) }, 0),
         );
-        for (const [nowMs, { ticket, act, tokens }] of steps.entries()) {
-          if (act === "progress") tickets[ticket]?.progress(tokens, nowMs);
-          else tickets[ticket]?.[act](nowMs);
+        for (const [nowMs, { ticket, act }] of steps.entries()) {
+          tickets[ticket]?.[act](nowMs);
           expect(account.pendingTokens).toBeGreaterThanOrEqual(0);
         }
         for (const ticket of tickets.toReversed()) ticket.end(1_000);
@@ -86,11 +82,22 @@ describe("account of a replica", () => {
   });
 });
 
+test("the work of a prefill is the same in one piece or in two, and late tokens are more of it", () => {
+  const tokens = fc.nat(100_000);
+  fc.assert(
+    fc.property(tokens, tokens, tokens, (first, second, cached) => {
+      const inTwo = prefillWork(first, cached) + prefillWork(second, cached + first);
+      expect(prefillWork(first + second, cached)).toBeCloseTo(inTwo, 3);
+    }),
+  );
+  expect(prefillWork(1_000, 63_000)).toBeGreaterThan(2.9 * prefillWork(1_000, 0));
+});
+
 describe("rates", () => {
   const sample = (tokensPerMs: number, uncachedTokens = 8_000) => ({
     uncachedTokens,
     promptTokens: uncachedTokens,
-    elapsedMs: uncachedTokens / tokensPerMs,
+    elapsedMs: prefillWork(uncachedTokens, 0) / tokensPerMs,
     alone: false,
   });
   const teach = (meter: RateMeter, tokensPerMs: number, times: number): void => {
@@ -123,14 +130,14 @@ describe("rates", () => {
     expect(slow.prefillTokensPerMs * 1.5).toBeLessThan(fast.prefillTokensPerMs);
   });
 
-  test("the base time comes from requests without work, the time of a token from streams", () => {
+  test("the base time comes from requests without work, the time of an answer from its first byte and its end", () => {
     const meter = new RateMeter();
     for (let time = 0; time < 100; time += 1) {
       meter.prefilled({ uncachedTokens: 1, promptTokens: 9_000, elapsedMs: 80, alone: true });
-      meter.generated(100, 2_000);
+      meter.answered(2_000);
     }
     expect(meter.baseMs).toBeCloseTo(80, 0);
-    expect(meter.tokenMs).toBeCloseTo(20, 0);
+    expect(meter.answerMs).toBeCloseTo(2_000, 0);
   });
 });
 
@@ -140,7 +147,6 @@ describe("router", () => {
     prefix: Uint32Array.from({ length: 10 }, (_, block) => block + 1),
     sessionKey: null,
     adapter: null,
-    expectedOutputTokens: 100,
   };
   function routerOf(count: number): Router {
     const router = new Router({ policy: policies.predicted_cost });
@@ -196,6 +202,7 @@ describe("router", () => {
       "prefill",
       "social",
       "streams",
+      "decode",
       "memory",
     ]);
   });

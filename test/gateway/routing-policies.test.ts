@@ -34,7 +34,7 @@ const table: readonly (readonly [PolicyName, string, Scene, number])[] = [
   [
     "least_pending_tokens",
     "a foreign request counts as a mean one",
-    { replicas: [{ foreignWaiting: 1 }, { pendingTokens: 900 }], context: { meanUncachedTokens: 1_000 } },
+    { replicas: [{ foreignWaiting: 1 }, { pendingTokens: 900 }], context: { meanWork: 1_000 } },
     1,
   ],
   ["power_of_two", "the better of two", { replicas: [{ inFlight: 2 }, { inFlight: 1 }, {}] }, 1],

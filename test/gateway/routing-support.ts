@@ -19,7 +19,7 @@ export function replica(state: Partial<ReplicaState> & { readonly id: string }):
     foreignWaiting: 0,
     prefillTokensPerMs: 20,
     baseMs: 30,
-    tokenMs: 15,
+    answerMs: 4_500,
     kvTokens: 400_000,
     cacheFill: 1,
     ...state,
@@ -44,9 +44,8 @@ export function choiceOf({ replicas, request = {}, context = {}, cached = [] }: 
       prefix: Uint32Array.from({ length: 8 }, (_, block) => block + 1),
       sessionKey: null,
       adapter: null,
-      expectedOutputTokens: 300,
       ...request,
     },
-    context: { sequence: 0, random: [0, 0], reuse: 0, meanUncachedTokens: 1_000, ...context, cachedTokens },
+    context: { sequence: 0, random: [0, 0], reuse: 0, meanWork: 1_000, ...context, cachedTokens },
   };
 }

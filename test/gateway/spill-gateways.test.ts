@@ -7,6 +7,7 @@ import { readGatewayConfig } from "../../runtime/gateway/config.ts";
 import type { GatewayOptions } from "../../runtime/gateway/options.ts";
 import type { ProviderOptions } from "../../runtime/gateway/providers/options.ts";
 import { LoadFailure, startFakeAgent, type FakeAgentBehaviour } from "../fakes/agent.ts";
+import { makeCertificate } from "../fakes/range-server-tls.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { startProgram } from "../support/program.ts";
 import { error, json, provider, rule, startProvider, warm } from "./providers-support.ts";
@@ -121,22 +122,17 @@ describe("two gateways", () => {
   }, 30_000);
 });
 
+function cloudAt(url: string, name = "cloud") {
+  return { name, kind: "openai", url, keyEnv: "CLOUD_KEY", residency: "eu", models: { m: "big/model" } };
+}
+
 /** The smallest config that spills, and what a test changes of it. */
 function configOf(agentUrl: string, cloudUrl: string, more: object = {}) {
   return {
     port: 0,
     fleets: [{ name: "f", agents: { kind: "static", urls: [agentUrl] } }],
     models: [{ id: "m", source: "file:///m.gguf", fleet: "f", engine: { kind: "embedded" } }],
-    providers: [
-      {
-        name: "cloud",
-        kind: "openai",
-        url: cloudUrl,
-        keyEnv: "CLOUD_KEY",
-        residency: "eu",
-        models: { m: "big/model" },
-      },
-    ],
+    providers: [cloudAt(cloudUrl)],
     spill: [{ model: "m", to: ["cloud"] }],
     logLevel: "debug",
     ...more,
@@ -146,14 +142,24 @@ function configOf(agentUrl: string, cloudUrl: string, more: object = {}) {
 describe("a gateway as a program", () => {
   const secret = "sk-a-secret-that-no-log-holds";
 
-  test("takes a provider's key from the environment, tells it to nobody, and reloads its rules", async () => {
+  test("takes a provider's key from the environment, trusts who can prove its name, and reloads its rules", async () => {
     await using folder = await temporaryFolder();
+    await using stranger = await temporaryFolder();
     await using agent = await startFakeAgent(cold);
-    await using cloud = await startProvider();
+    const certificate = makeCertificate(folder.path);
+    await using cloud = await startProvider(undefined, certificate);
+    await using impostor = await startProvider(undefined, makeCertificate(stranger.path));
     const path = join(folder.path, "gateway.yaml");
     const stores = { directory: folder.path };
-    await writeFile(path, JSON.stringify(configOf(agent.url, cloud.url, { stores })));
-    const env = { PENSTOCK_AGENT_TOKEN: agent.token, PENSTOCK_API_KEY: apiKey, CLOUD_KEY: secret };
+    const providers = [cloudAt(impostor.url, "impostor"), cloudAt(cloud.url)];
+    const spill = [{ model: "m", to: ["impostor", "cloud"] }];
+    await writeFile(path, JSON.stringify(configOf(agent.url, cloud.url, { stores, providers, spill })));
+    const env = {
+      PENSTOCK_AGENT_TOKEN: agent.token,
+      PENSTOCK_API_KEY: apiKey,
+      CLOUD_KEY: secret,
+      NODE_EXTRA_CA_CERTS: certificate.certPath,
+    };
     await using program = await startProgram("gateway", { args: ["--config", path], env });
     const ask = () =>
       fetch(`${program.url}/v1/chat/completions`, {
@@ -168,6 +174,7 @@ describe("a gateway as a program", () => {
       "cloud",
     ]);
     expect(cloud.asked[0]?.headers.authorization).toBe(`Bearer ${secret}`);
+    expect(impostor.asked).toEqual([]);
     cloud.answer = json(error("bad key", "invalid_api_key"), 401);
     const late = ask().catch(() => null);
     await expect.poll(() => program.output()).toContain("it refuses our account with 401: check the key");

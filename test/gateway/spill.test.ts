@@ -215,7 +215,22 @@ describe("what it costs", () => {
     }
   });
 
-  test("decides who answers: the cheapest for this request, then the fastest, and whoever has room", async () => {
+  test("leaves the choice to speed where it is the same", async () => {
+    const [slow, fast] = [await another(), await another(json({ from: "fast" }))];
+    slow.answer = async (incoming, outgoing) => {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      await json({ from: "slow" })(incoming, outgoing);
+    };
+    const { under } = await spilling(cold, {
+      providers: [provider(slow.url, { name: "slow" }), provider(fast.url, { name: "fast" })],
+      spill: [rule(["slow", "fast"])],
+    });
+    // Each is measured once.
+    for (let n = 0; n < 5; n += 1) await post(under);
+    expect([slow.asked.length, fast.asked.length]).toEqual([1, 4]);
+  });
+
+  test("decides who answers: the cheapest for this request, and whoever has room", async () => {
     const [a, b, c] = [
       await another(json({ from: "a" })),
       await another(json({ from: "b" })),
@@ -280,6 +295,8 @@ describe("a provider that does not answer", () => {
     ["headers and then nothing", slowBody, 504, "upstream_timeout"],
   ];
 
+  /** So that it is the provider's own bound that ends the waiting. */
+  const patient = { firstByteTimeoutMs: 600_000, betweenBytesTimeoutMs: 600_000 };
   const failures = table.map(([name, answer, status, code]) => ({ name, answer, status, code }));
 
   test.each(failures)("but with $name: another one does", async ({ answer }) => {
@@ -288,6 +305,7 @@ describe("a provider that does not answer", () => {
     const { under } = await spilling(cold, {
       providers: [provider(good.url), cheap],
       spill: [rule(["cheap", "cloud"])],
+      ...patient,
     });
     const response = await post(under);
     expect([response.status, response.headers.get("x-penstock-provider")]).toEqual([200, "cloud"]);
@@ -297,7 +315,7 @@ describe("a provider that does not answer", () => {
   test.each(failures)(
     "but with $name: nobody does, and the client gets an error of ours",
     async ({ answer, status, code }) => {
-      const { under } = await spilling(broken, { answer, more: { firstByteSeconds: 0.3 } });
+      const { under } = await spilling(broken, { answer, more: { firstByteSeconds: 0.3 }, ...patient });
       const response = await post(under);
       const body = await response.text();
       expect([response.status, JSON.parse(body)]).toMatchObject([status, { error: { code } }]);
@@ -415,6 +433,33 @@ describe("home that fails", () => {
     const body = await response.text();
     expect(body).toMatch(/^: m: /);
     expect(body.endsWith(events)).toBe(true);
+  });
+
+  test("with a full queue, and a provider that fails too: the request does not push in at home", async () => {
+    const { promise: released, resolve: release } = Promise.withResolvers<void>();
+    let running = 0;
+    const { under, cloud } = await spilling(
+      {
+        onHeartbeat: warm,
+        async onInfer(_, outgoing) {
+          running += 1;
+          await released;
+          outgoing.writeHead(200, { "content-type": "application/json" }).end("{}");
+        },
+      },
+      { maxRunningPerReplica: 1, queue: { maxRequests: 1 }, answer: json(error("oops"), 500) },
+    );
+    const first = post(under);
+    await expect.poll(() => running).toBe(1);
+    // Whichever comes first waits; for the other one there is no room anywhere.
+    const [second, third] = [post(under), post(under)];
+    expect((await Promise.race([second, third])).status).toBe(502);
+    expect(cloud.asked).toHaveLength(1);
+    expect(running).toBe(1);
+    release();
+    expect((await Promise.all([first, second, third])).map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([
+      200, 200, 502,
+    ]);
   });
 
   test("with a full queue sends away what has no place, within the tenant's limits", async () => {

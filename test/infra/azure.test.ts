@@ -4,6 +4,7 @@ import { unattended } from "../../infra/azure/cluster.ts";
 import { deployAzure } from "../../infra/azure/index.ts";
 import { poolNames } from "../../infra/azure/pools.ts";
 import type { CloudOutputs } from "../../infra/cloud.ts";
+import { alertGroups } from "../../infra/lib/alerts.ts";
 import type { CloudPlan, PlannedPool } from "../../infra/plan/plan.ts";
 import { planOf } from "../support/plans.ts";
 import { azureKubeconfig, azureMocks } from "../support/pulumi/azure.ts";
@@ -181,7 +182,7 @@ describe("the cluster", () => {
   test("without groups of admins, whoever deploys is one; with them, they are, and may fill the cache", async () => {
     const grants = async (plan: CloudPlan): Promise<string[]> =>
       (await deployed(plan)).of("authorization:RoleAssignment").map(({ name }) => name);
-    expect(await grants(plans.prod)).toContain("deployer-is-admin");
+    expect(await grants(plans.prod)).toEqual(expect.arrayContaining(["deployer-is-admin", "deployer-writes"]));
     const named = await grants(withAdmins);
     expect(named).not.toContain("deployer-is-admin");
     expect(named).toEqual(expect.arrayContaining([`admins-write-${admin}`, `grafana-admins-${admin}`]));
@@ -244,12 +245,16 @@ describe("the network", () => {
     );
   });
 
-  test("the cache in dev: from the nodes' subnet alone, where traffic costs nothing", async () => {
-    const { of, only } = await sample("dev");
+  test("the cache in dev: from the nodes' subnet, where traffic costs nothing, and from named addresses", async () => {
+    const apiAllowedAddresses = ["203.0.113.0/24", "198.51.100.8/32", "198.51.100.6/31"];
+    const { of, only } = await deployed({ ...plans.dev, network: { ...plans.dev.network, apiAllowedAddresses } });
     expect(of("network:PrivateEndpoint")).toEqual([]);
     expect(only("storage:StorageAccount")["networkRuleSet"]).toMatchObject({
       defaultAction: "Deny",
       virtualNetworkRules: [{ virtualNetworkResourceId: expect.stringMatching(/nodes$/) }],
+      ipRules: ["203.0.113.0/24", "198.51.100.8", "198.51.100.6", "198.51.100.7"].map((iPAddressOrRange) => ({
+        iPAddressOrRange,
+      })),
     });
     const [nodes] = of("network:Subnet");
     expect(nodes?.inputs["serviceEndpoints"]).toEqual([{ service: "Microsoft.Storage" }]);
@@ -302,6 +307,30 @@ describe("stores, dashboards, outputs", () => {
     expect(Object.keys(dev.outputs.links)).not.toContain("grafana");
     // Who did what on the cluster is logged in both.
     expect(dev.of("monitor:DiagnosticSetting")).toHaveLength(1);
+  });
+
+  test("alert rules are Azure's where it collects the metrics, and people are told", async () => {
+    const { of, only } = await sample("prod");
+    const groups = of("alertsmanagement:PrometheusRuleGroup");
+    expect(groups).toHaveLength(alertGroups.length);
+    const told = JSON.stringify(only("monitor:ActionGroup")["emailReceivers"]);
+    for (const email of plans.prod.observability.alertEmails) expect(told).toContain(email);
+    // Azure takes 20 rules a group.
+    for (const { inputs } of groups) expect(inputs["rules"]).toSatisfy((rules: unknown[]) => rules.length <= 20);
+    const [first] = alertGroups;
+    const [rule] = first?.rules ?? [];
+    expect(groups.find(({ name }) => name === first?.name)?.inputs).toMatchObject({
+      scopes: [expect.stringContaining("AzureMonitorWorkspace"), expect.stringContaining("ManagedCluster")],
+      rules: expect.arrayContaining([
+        expect.objectContaining({
+          alert: rule?.name,
+          expression: rule?.expr,
+          for: `PT${rule?.minutes}M`,
+          actions: [{ actionGroupId: expect.stringContaining("ActionGroup") }],
+        }),
+      ]),
+    });
+    expect((await sample("dev")).of("alertsmanagement:PrometheusRuleGroup")).toEqual([]);
   });
 
   test("the budget watches both groups: ours and the one with the nodes", async () => {

@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { serviceAccountNames, type CloudOutputs, type ServiceAccountName } from "../../cloud.ts";
+import type { OperatorSecrets } from "../../kubernetes/secrets.ts";
 import type { CloudPlan } from "../../plan/plan.ts";
 import type { Cloud } from "../../stack/schema.ts";
 
@@ -32,6 +33,12 @@ const rendered = {
 
 function secret(what: string): pulumi.Output<string> {
   return pulumi.secret(secretPlaceholder(what));
+}
+
+/** What an operator would give, or the program make in his place. */
+export function placeholderSecrets({ gateway }: CloudPlan): OperatorSecrets {
+  if (gateway.config.certificate === "in-cluster") return { tls: null };
+  return { tls: { certificate: secret("certificate of the endpoint"), key: secret("key of the endpoint") } };
 }
 
 /** Outputs of a cloud that was never asked: what is not known is named in angle brackets. */

@@ -1,7 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { deployKubernetes } from "../../kubernetes/index.ts";
 import type { CloudPlan } from "../../plan/plan.ts";
-import { placeholderOutputs, secretPlaceholder } from "./placeholders.ts";
+import { placeholderOutputs, placeholderSecrets, secretPlaceholder } from "./placeholders.ts";
 
 /** A Kubernetes object, as it would be applied. */
 export interface Manifest {
@@ -58,7 +58,7 @@ export async function renderKubernetes(plan: CloudPlan): Promise<Rendering> {
     plan.stack,
     false,
   );
-  deployKubernetes(plan, placeholderOutputs(plan), { tls: null });
+  deployKubernetes(plan, placeholderOutputs(plan), placeholderSecrets(plan));
   await pulumi.runtime.disconnect();
   return {
     manifests: manifests.toSorted(byPlace),

@@ -80,13 +80,16 @@ function besideText(plan: CloudPlan): string[] {
 
 function costText(plan: CloudPlan): string[] {
   const { minUsdPerHour, maxUsdPerHour, unknown } = costRange(plan);
-  const part = (value: number | null): string => (value === null ? "unknown" : `$${money(value)}`);
   const rest = unknown.length === 0 ? "" : `, and what ${unknown.join(", ")} cost, which is unknown`;
   return [
     `Nodes and stores: $${money(minUsdPerHour)} to $${money(maxUsdPerHour)} an hour by the list${rest}`,
     ...costParts(plan).map(({ name, min, max }) => `  ${name}: ${part(min)} to ${part(max)}`),
     `  Everything else and months: npm run cost -- ${plan.stack}`,
   ];
+}
+
+function part(value: number | null): string {
+  return value === null ? "unknown" : `$${money(value)}`;
 }
 
 function reasons(why: readonly string[], indent = "    "): string[] {

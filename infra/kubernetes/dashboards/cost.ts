@@ -1,15 +1,13 @@
 import type { CloudPlan, PlannedPool } from "../../plan/plan.ts";
+import { variantLabel } from "../names.ts";
 import type { Dashboard, Panel } from "./dashboard.ts";
 import { rate } from "./queries.ts";
 
 const hoursOfMonth = 730;
 
 /** Nodes of a pool that there are now. kube-state-metrics spells labels with underscores. */
-function nodesOf({ labels }: PlannedPool): string {
-  const wanted = Object.entries(labels).map(
-    ([key, value]) => `label_${key.replaceAll(/[^a-zA-Z0-9]/g, "_")}="${value}"`,
-  );
-  return `(count(kube_node_labels{${wanted.join(", ")}}) or vector(0))`;
+function nodesOf({ name }: PlannedPool): string {
+  return `(count(kube_node_labels{label_${variantLabel.replaceAll(/[^a-z]/g, "_")}="${name}"}) or vector(0))`;
 }
 
 /** What the nodes of a pool cost now, per hour. A pool without a price has no line. */
@@ -31,17 +29,13 @@ export function costDashboard(plan: CloudPlan): Dashboard {
     uid: "penstock-cost",
     title: "Penstock: cost",
     rows: [
-      { title: "Nodes with GPUs", panels: nodePanels(plan, priced, caveat) },
+      { title: "Nodes with GPUs", panels: [...totals(plan, priced, caveat), ...poolPanels(plan, priced, caveat)] },
       { title: "Tenants and models", panels: usagePanels(priced) },
     ],
   };
 }
 
-function nodePanels(
-  { pools, budget }: CloudPlan,
-  priced: readonly { readonly expr: string; readonly legend: string }[],
-  caveat: string,
-): Panel[] {
+function totals({ budget }: CloudPlan, priced: Panel["queries"], caveat: string): Panel[] {
   return [
     {
       title: "USD per hour now",
@@ -60,6 +54,11 @@ function nodePanels(
         { expr: `vector(${budget.monthlyUsd})`, legend: "budget" },
       ],
     },
+  ];
+}
+
+function poolPanels({ pools }: CloudPlan, priced: Panel["queries"], caveat: string): Panel[] {
+  return [
     {
       title: "Nodes",
       about: "Of each pool.",

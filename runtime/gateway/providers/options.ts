@@ -3,6 +3,7 @@ import { modelId } from "../../contracts/model.ts";
 import { envNames } from "../../contracts/names.ts";
 import { residency } from "../../contracts/tenant.ts";
 import { modelPrice } from "../metering/prices.ts";
+import { list, repeated } from "../problems.ts";
 
 const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "must be 1 to 63 of a-z, 0-9 and `-`");
 
@@ -131,12 +132,4 @@ function isPlainUrl(text: string): boolean {
   const url = URL.parse(text);
   if (url === null || (url.protocol !== "https:" && url.protocol !== "http:")) return false;
   return url.username === "" && url.password === "" && url.search === "" && url.hash === "";
-}
-
-function list(names: Iterable<string>): string {
-  return [...names].map((each) => `\`${each}\``).join(", ");
-}
-
-function repeated(names: readonly string[]): number[] {
-  return names.flatMap((each, at) => (names.indexOf(each) < at ? [at] : []));
 }

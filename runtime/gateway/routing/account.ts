@@ -1,5 +1,6 @@
 import { hashName } from "./prefix-hash.ts";
 import type { ReplicaState } from "./policy.ts";
+import { prefillWork } from "./prefill-work.ts";
 import { RateMeter } from "./rates.ts";
 
 /** What a request means for the replica that it is routed to. */
@@ -20,8 +21,6 @@ export interface MeasuredLoad {
 export interface Ticket {
   /** Its first byte came. */
   firstByte(nowMs: number): void;
-  /** So many tokens have come in all. */
-  progress(outputTokens: number, nowMs: number): void;
   /** It is over, well or not. */
   end(nowMs: number): void;
 }
@@ -54,7 +53,7 @@ export class ReplicaAccount implements ReplicaState {
   prefillTokensPerMs: number;
   /** Waiting for their first byte, in the order in which the engine takes them. */
   readonly #queue = new Set<OpenTicket>();
-  #queuedTokens = 0;
+  #queuedWork = 0;
   #head: OpenTicket | undefined;
   /** Since when the engine works on the head of the queue, as far as one can see from here. */
   #headSinceMs = 0;
@@ -77,15 +76,15 @@ export class ReplicaAccount implements ReplicaState {
   get pendingTokens(): number {
     if (this.#head === undefined) return 0;
     const done = Math.max(0, this.#nowMs - this.#headSinceMs) * this.prefillTokensPerMs;
-    return this.#queuedTokens - Math.min(done, this.#head.work.uncachedTokens * mostOfHead);
+    return this.#queuedWork - Math.min(done, this.#head.prefillWork * mostOfHead);
   }
 
   get baseMs(): number {
     return this.rates.baseMs;
   }
 
-  get tokenMs(): number {
-    return this.rates.tokenMs;
+  get answerMs(): number {
+    return this.rates.answerMs;
   }
 
   /** Moves the account's clock before a choice: ages what it knows, and takes the rate that was learned since. */
@@ -108,15 +107,16 @@ export class ReplicaAccount implements ReplicaState {
     const ticket = new OpenTicket(this, work, nowMs);
     this.#queue.add(ticket);
     if (this.#head === undefined) this.#lead(nowMs);
-    this.#queuedTokens += work.uncachedTokens;
+    this.#queuedWork += ticket.prefillWork;
     this.inFlight += 1;
+    this.contextTokens += work.promptTokens;
     return ticket;
   }
 
   /** Takes a ticket out of the queue: `prefilled`, or given up. */
   leaveQueue(ticket: OpenTicket, nowMs: number, prefilled: boolean): void {
     if (!this.#queue.delete(ticket)) return;
-    this.#queuedTokens -= ticket.work.uncachedTokens;
+    this.#queuedWork -= ticket.prefillWork;
     if (prefilled) {
       const alone = ticket.beginMs >= this.#headSinceMs;
       const sinceMs = Math.max(ticket.beginMs, this.#headSinceMs);
@@ -135,18 +135,17 @@ export class ReplicaAccount implements ReplicaState {
 /** A ticket of an account. */
 class OpenTicket implements Ticket {
   readonly work: Work;
+  readonly prefillWork: number;
   readonly beginMs: number;
   readonly #account: ReplicaAccount;
   #firstByteMs: number | null = null;
-  #outputTokens = 0;
-  #contextTokens = 0;
   #ended = false;
 
   constructor(account: ReplicaAccount, work: Work, nowMs: number) {
     this.#account = account;
     this.work = work;
+    this.prefillWork = prefillWork(work.uncachedTokens, work.promptTokens - work.uncachedTokens);
     this.beginMs = nowMs;
-    this.#grow(work.promptTokens);
   }
 
   firstByte(nowMs: number): void {
@@ -155,24 +154,12 @@ class OpenTicket implements Ticket {
     this.#account.leaveQueue(this, nowMs, true);
   }
 
-  progress(outputTokens: number, nowMs: number): void {
-    if (this.#ended) return;
-    this.firstByte(nowMs);
-    this.#grow(outputTokens - this.#outputTokens);
-    this.#outputTokens = outputTokens;
-  }
-
   end(nowMs: number): void {
     if (this.#ended) return;
     this.#ended = true;
     this.#account.inFlight -= 1;
-    this.#account.contextTokens -= this.#contextTokens;
+    this.#account.contextTokens -= this.work.promptTokens;
     if (this.#firstByteMs === null) this.#account.leaveQueue(this, nowMs, false);
-    else this.#account.rates.generated(this.#outputTokens - 1, nowMs - this.#firstByteMs);
-  }
-
-  #grow(tokens: number): void {
-    this.#contextTokens += tokens;
-    this.#account.contextTokens += tokens;
+    else this.#account.rates.answered(nowMs - this.#firstByteMs);
   }
 }

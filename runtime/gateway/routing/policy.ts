@@ -6,7 +6,6 @@ export interface RouteRequest {
   /** What the client calls its conversation; null when it does not say. */
   readonly sessionKey: string | null;
   readonly adapter: string | null;
-  readonly expectedOutputTokens: number;
 }
 
 /** What is known of a replica: its engine's own words, as old as `ageMs`, and this gateway's account. */
@@ -32,18 +31,18 @@ export interface ReplicaState {
   readonly inFlight: number;
   /** Those of them whose first byte has not been seen. */
   readonly prefilling: number;
-  /** Uncached prompt tokens routed and not yet prefilled. */
+  /** `prefillWork` routed and not yet done. */
   readonly pendingTokens: number;
-  /** Prompt and output tokens of this gateway's requests: what they hold of the KV cache, or will. */
+  /** Prompt tokens of this gateway's requests, each with all of its own: what their answers look back on. */
   readonly contextTokens: number;
   /** Requests in the engine's queue that are not of this gateway. */
   readonly foreignWaiting: number;
-  /** Speed of prefill as measured through this gateway. */
+  /** Speed of prefill as measured through this gateway, in tokens of `prefillWork`. */
   readonly prefillTokensPerMs: number;
   /** Time to first token of a request without work. */
   readonly baseMs: number;
-  /** Time between two tokens of one stream. */
-  readonly tokenMs: number;
+  /** Time from the first byte of an answer to its end, as it is in this fleet. */
+  readonly answerMs: number;
   /** Tokens that fit in the KV cache. */
   readonly kvTokens: number;
   /** Filled part of the replica's cache by the prefix index, 0 to 1. */
@@ -60,8 +59,8 @@ export interface RouteContext {
   readonly cachedTokens: Uint32Array;
   /** Share of recent prompt tokens that some replica held, 0 to 1. */
   readonly reuse: number;
-  /** Mean uncached prompt tokens of a request, to weigh requests of which only the number is known. */
-  readonly meanUncachedTokens: number;
+  /** Mean `prefillWork` of a request, to weigh requests of which only the number is known. */
+  readonly meanWork: number;
 }
 
 /** One summand of a replica's cost. The replica with the lowest sum is chosen. */

@@ -1,16 +1,19 @@
+import { prefillWork } from "./prefill-work.ts";
+
 /** How fast a replica is. */
 export interface Rates {
+  /** In tokens of `prefillWork`. */
   readonly prefillTokensPerMs: number;
   /** ms to the first token of a request without work. */
   readonly baseMs: number;
-  /** ms between two tokens of a stream. */
-  readonly tokenMs: number;
+  /** ms from the first byte of an answer to its end. */
+  readonly answerMs: number;
 }
 
-/** Until something has been measured: an 8B model on an A100 (16k tokens/s of prefill, steps of 15 ms). */
-const defaultRates: Rates = { prefillTokensPerMs: 16, baseMs: 30, tokenMs: 15 };
+/** Until something has been measured: an 8B model on an A100 (16k tokens/s of prefill, 300 tokens in steps of 15 ms). */
+const defaultRates: Rates = { prefillTokensPerMs: 16, baseMs: 30, answerMs: 4_500 };
 
-/** Weight of the newest sample of `baseMs` and `tokenMs`. */
+/** Weight of the newest sample of `baseMs` and `answerMs`. */
 const gain = 0.1;
 /** Prefilled tokens after which older ones weigh half. */
 const halfLifeTokens = 1_000_000;
@@ -43,14 +46,14 @@ export class RateMeter implements Rates {
   #tokens = 0;
   #elapsedMs = 0;
   #baseMs: number;
-  #tokenMs: number;
+  #answerMs: number;
 
   /** Of one replica of a fleet, or of a fleet. */
   constructor(fleet: RateMeter | null = null) {
     this.#fleet = fleet;
     this.#priorTokens = fleet === null ? priorTokens.fleet : priorTokens.replica;
     this.#baseMs = this.#prior.baseMs;
-    this.#tokenMs = this.#prior.tokenMs;
+    this.#answerMs = this.#prior.answerMs;
   }
 
   get prefillTokensPerMs(): number {
@@ -62,14 +65,16 @@ export class RateMeter implements Rates {
     return this.#baseMs;
   }
 
-  get tokenMs(): number {
-    return this.#tokenMs;
+  /** Of the whole fleet: what an answer takes depends on what is asked more than on who is asked. */
+  get answerMs(): number {
+    return this.#fleet?.answerMs ?? this.#answerMs;
   }
 
   prefilled(sample: PrefillSample): void {
     this.#fleet?.prefilled(sample);
     const { uncachedTokens, promptTokens, elapsedMs, alone } = sample;
-    const expectedMs = uncachedTokens / this.prefillTokensPerMs;
+    const work = prefillWork(uncachedTokens, promptTokens - uncachedTokens);
+    const expectedMs = work / this.prefillTokensPerMs;
     if (uncachedTokens < fewTokens) {
       if (alone) this.#baseMs = blend(this.#baseMs, Math.max(0.1, elapsedMs - expectedMs));
       return;
@@ -78,15 +83,15 @@ export class RateMeter implements Rates {
     const spentMs = Math.max(0, alone ? elapsedMs - this.#baseMs : elapsedMs);
     // Where much was thought to be cached, the time may be that of a prefix which had left the cache.
     const weight = uncachedTokens / promptTokens;
-    const keep = 0.5 ** ((uncachedTokens * weight) / halfLifeTokens);
-    this.#tokens = this.#tokens * keep + uncachedTokens * weight;
+    const keep = 0.5 ** ((work * weight) / halfLifeTokens);
+    this.#tokens = this.#tokens * keep + work * weight;
     this.#elapsedMs = this.#elapsedMs * keep + Math.min(spentMs, expectedMs * outlier) * weight;
   }
 
-  /** `tokens` of one stream came in `elapsedMs`. */
-  generated(tokens: number, elapsedMs: number): void {
-    this.#fleet?.generated(tokens, elapsedMs);
-    if (tokens > 0) this.#tokenMs = blend(this.#tokenMs, elapsedMs / tokens);
+  /** An answer ended `elapsedMs` after its first byte. */
+  answered(elapsedMs: number): void {
+    this.#fleet?.answered(elapsedMs);
+    this.#answerMs = blend(this.#answerMs, elapsedMs);
   }
 
   get #prior(): Rates {

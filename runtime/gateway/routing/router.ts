@@ -1,5 +1,6 @@
 import { ReplicaAccount, type Ticket } from "./account.ts";
 import { choose, type Policy, type ReplicaScore, type RouteRequest } from "./policy.ts";
+import { prefillWork } from "./prefill-work.ts";
 import { blockTokens } from "./prefix-hash.ts";
 import { PrefixIndex } from "./prefix-index.ts";
 import { RateMeter } from "./rates.ts";
@@ -48,7 +49,7 @@ export class Router {
   #requests = 0;
   #promptTokens = 0;
   #reusedTokens = 0;
-  #uncachedTokens = 0;
+  #work = 0;
 
   constructor({ policy, index = new PrefixIndex(), random = Math.random }: RouterOptions) {
     this.policy = policy;
@@ -105,7 +106,7 @@ export class Router {
       random: [this.#random(), this.#random()] as const,
       cachedTokens,
       reuse: this.#promptTokens === 0 ? 0 : this.#reusedTokens / this.#promptTokens,
-      meanUncachedTokens: this.#requests === 0 ? request.promptTokens : this.#uncachedTokens / this.#requests,
+      meanWork: this.#requests === 0 ? request.promptTokens : this.#work / this.#requests,
     };
     const decision = choose(this.policy, { request, replicas, context, explain });
     const member = members[decision?.index ?? -1];
@@ -135,7 +136,7 @@ export class Router {
     this.#requests = this.#requests * keep + 1;
     this.#promptTokens = this.#promptTokens * keep + promptTokens;
     this.#reusedTokens = this.#reusedTokens * keep + mostCached;
-    this.#uncachedTokens = this.#uncachedTokens * keep + promptTokens - cachedTokens;
+    this.#work = this.#work * keep + prefillWork(promptTokens - cachedTokens, cachedTokens);
   }
 
   #book(
@@ -152,10 +153,6 @@ export class Router {
       firstByte(at) {
         prefilled = true;
         ticket.firstByte(at);
-      },
-      progress(outputTokens, at) {
-        prefilled = true;
-        ticket.progress(outputTokens, at);
       },
       end: (at) => {
         ticket.end(at);

@@ -6,9 +6,6 @@ import { defaultAdapterLoadMs } from "../routing/account.ts";
 import { policies, type PolicyName } from "../routing/index.ts";
 import { Router, type Route } from "../routing/router.ts";
 
-/** Tokens of an answer whose length nobody bounds. */
-const expectedTokens = 256;
-
 /** Bounds of what agents may claim: far above what is true anywhere. */
 const maxLoadMs = 600_000;
 const maxKvTokens = 1e10;
@@ -60,7 +57,6 @@ export class Routing {
       prefix: request.prefix(`${principal.tenant.id}:${adapter ?? ""}`),
       sessionKey: request.sessionKey,
       adapter: adapter ?? null,
-      expectedOutputTokens: request.maxTokens ?? expectedTokens,
     };
     const now = performance.now();
     const allEqual = tried.size === 0 || replicas.every(({ agentUrl }) => tried.has(agentUrl));

@@ -5,9 +5,9 @@ export function uncachedTokens(request: RouteRequest, context: RouteContext, ind
   return Math.max(0, request.promptTokens - (context.cachedTokens[index] ?? 0));
 }
 
-/** Prefill that a replica has yet to do, for others than this gateway too. */
+/** `prefillWork` that a replica has yet to do, for others than this gateway too. */
 export function pendingTokens(replica: ReplicaState, context: RouteContext): number {
-  return replica.pendingTokens + replica.foreignWaiting * context.meanUncachedTokens;
+  return replica.pendingTokens + replica.foreignWaiting * context.meanWork;
 }
 
 /** Requests of which a replica has not shown a first byte. */

@@ -1,0 +1,147 @@
+import * as ec2 from "@pulumi/aws/ec2/index.js";
+import type * as pulumi from "@pulumi/pulumi";
+import { partOfRange } from "../lib/cidr.ts";
+import { makeEndpoints } from "./endpoints.ts";
+import { part, named, type AwsPlan, type Child, type Context, type Scope } from "./scope.ts";
+
+/** Where nodes are, and what must be there before one of them starts. */
+export interface Network {
+  readonly vpcId: pulumi.Output<string>;
+  /** Private subnets by zone: nodes, pods, managed stores. */
+  readonly subnets: ReadonlyMap<string, ec2.Subnet>;
+  /** Ways out, and to S3. */
+  readonly ready: readonly pulumi.Resource[];
+}
+
+/** Ids of the private subnets in some of the zones. */
+export function subnetsIn({ subnets }: Network, zones: readonly string[]): pulumi.Output<string>[] {
+  return zones.flatMap((zone) => subnets.get(zone)?.id ?? []);
+}
+
+/** The network: per zone a private subnet for nodes, and a public one for NAT and the load balancer. */
+export function makeNetwork(scope: Scope): Network {
+  const { plan } = scope;
+  return part(scope, "network", (child) => {
+    const context = { scope, child };
+    const vpc = new ec2.Vpc(
+      "vpc",
+      {
+        cidrBlock: plan.network.cidr,
+        enableDnsHostnames: true,
+        enableDnsSupport: true,
+        tags: named(scope, "vpc"),
+      },
+      child,
+    );
+    // What nobody says a group for can talk to nobody.
+    new ec2.DefaultSecurityGroup(
+      "default",
+      { vpcId: vpc.id, ingress: [], egress: [], tags: named(scope, "unused") },
+      child,
+    );
+    const gateways = makeEgress(vpc, context);
+    const tables = new Map(plan.zones.map((zone) => [zone, routeTable(`private-${zone}`, vpc, context)]));
+    const routes = [...tables].map(([zone, table]) =>
+      wayOut(`private-${zone}`, table, { natGatewayId: (gateways.get(zone) ?? firstOf(gateways)).id }, child),
+    );
+    const subnets = new Map(plan.zones.map((zone) => [zone, subnet("private", zone, { vpc, context })]));
+    const links = [...subnets].map(([zone, { id }]) =>
+      association(`private-${zone}`, id, firstOf(tables, zone), child),
+    );
+    const endpoints = makeEndpoints({ vpc, tables: [...tables.values()], subnets: [...subnets.values()] }, context);
+    return { vpcId: vpc.id, subnets, ready: [...routes, ...links, ...endpoints] };
+  });
+}
+
+/** The value of a key, or of the first one where no key is given. */
+function firstOf<Value>(values: ReadonlyMap<string, Value>, key?: string): Value {
+  const value = key === undefined ? values.values().next().value : values.get(key);
+  if (value === undefined) throw new Error("The plan names no zone.");
+  return value;
+}
+
+/**
+ * NAT gateways by zone. In production each zone has its own, so that one zone's failure is not the others'; in development
+ * there is one for all (0.045 USD an hour saved for each).
+ */
+function makeEgress(vpc: ec2.Vpc, context: Context): ReadonlyMap<string, ec2.NatGateway> {
+  const { scope, child } = context;
+  const { plan } = scope;
+  const internet = new ec2.InternetGateway("internet", { vpcId: vpc.id, tags: named(scope, "internet") }, child);
+  const table = routeTable("public", vpc, context);
+  const route = wayOut("public", table, { gatewayId: internet.id }, child);
+  const publics = plan.zones.map((zone) => {
+    const made = subnet("public", zone, { vpc, context });
+    association(`public-${zone}`, made.id, table, child);
+    return [zone, made] as const;
+  });
+  const withNat = plan.environment === "prod" ? publics : publics.slice(0, 1);
+  return new Map(
+    withNat.map(([zone, { id: subnetId }]) => {
+      const address = new ec2.Eip(`nat-${zone}`, { domain: "vpc", tags: named(scope, `nat-${zone}`) }, child);
+      const gateway = new ec2.NatGateway(
+        `nat-${zone}`,
+        { subnetId, allocationId: address.id, tags: named(scope, zone) },
+        { ...child, dependsOn: route },
+      );
+      return [zone, gateway];
+    }),
+  );
+}
+
+/** Tags by which load balancers and Karpenter find their subnets. */
+function subnetTags(kind: "private" | "public", { cluster }: AwsPlan): Record<string, string> {
+  const shared = { [`kubernetes.io/cluster/${cluster.name}`]: "shared" };
+  return kind === "public"
+    ? { ...shared, "kubernetes.io/role/elb": "1" }
+    : { ...shared, "kubernetes.io/role/internal-elb": "1", "karpenter.sh/discovery": cluster.name };
+}
+
+function subnet(
+  kind: "private" | "public",
+  zone: string,
+  { vpc, context: { scope, child } }: { readonly vpc: ec2.Vpc; readonly context: Context },
+): ec2.Subnet {
+  const { plan } = scope;
+  return new ec2.Subnet(
+    `${kind}-${zone}`,
+    {
+      vpcId: vpc.id,
+      availabilityZone: zone,
+      cidrBlock: rangeOf(kind, plan.zones.indexOf(zone), plan.network.cidr),
+      mapPublicIpOnLaunch: false,
+      tags: { ...named(scope, `${kind}-${zone}`), ...subnetTags(kind, plan) },
+    },
+    child,
+  );
+}
+
+/** An eighth of the range for nodes and pods of each zone, up to four; a 256th for what is public there. */
+function rangeOf(kind: "private" | "public", zone: number, cidr: string): string {
+  const length = Number(cidr.split("/")[1]);
+  return kind === "private"
+    ? partOfRange(cidr, { prefixLength: length + 3, index: zone })
+    : partOfRange(cidr, { prefixLength: length + 8, index: 128 + zone });
+}
+
+function routeTable(name: string, vpc: ec2.Vpc, { scope, child }: Context): ec2.RouteTable {
+  return new ec2.RouteTable(name, { vpcId: vpc.id, tags: named(scope, name) }, child);
+}
+
+function wayOut(
+  name: string,
+  table: ec2.RouteTable,
+  to: Pick<ec2.RouteArgs, "gatewayId" | "natGatewayId">,
+  child: Child,
+): ec2.Route {
+  return new ec2.Route(name, { routeTableId: table.id, destinationCidrBlock: "0.0.0.0/0", ...to }, child);
+}
+
+function association(
+  name: string,
+  subnetId: pulumi.Output<string>,
+  table: ec2.RouteTable,
+  child: Child,
+): ec2.RouteTableAssociation {
+  return new ec2.RouteTableAssociation(name, { subnetId, routeTableId: table.id }, child);
+}

@@ -1,0 +1,29 @@
+import * as pulumi from "@pulumi/pulumi";
+import type { CloudOutputs } from "../cloud.ts";
+import type { Observability } from "./observability.ts";
+import type { Scope } from "./scope.ts";
+
+/** Annotations of the gateway's Service, from which EKS itself makes a Network Load Balancer. */
+export function serviceAnnotations({ plan, tags }: Scope): CloudOutputs["serviceAnnotations"] {
+  const prefix = "service.beta.kubernetes.io/aws-load-balancer";
+  const pairs = Object.entries(tags).filter(([key, value]) => !/[,=]/.test(key + value));
+  return {
+    [`${prefix}-type`]: "nlb",
+    [`${prefix}-internal`]: String(plan.gateway.config.internal),
+    // A zone without a gateway pod passes its connections on to the others.
+    [`${prefix}-cross-zone-load-balancing-enabled`]: "true",
+    [`${prefix}-additional-resource-tags`]: pairs.map(([key, value]) => `${key}=${value}`).join(","),
+  };
+}
+
+/** For people. */
+export function linksOf({ plan: { region, cluster, cache } }: Scope, made: Observability): CloudOutputs["links"] {
+  const console = `https://${region}.console.aws.amazon.com`;
+  return {
+    cluster: pulumi.output(`${console}/eks/clusters/${cluster.name}?region=${region}`),
+    models: pulumi.output(`https://s3.console.aws.amazon.com/s3/buckets/${cache.bucket}?region=${region}`),
+    ...(made.workspaceArn === null
+      ? {}
+      : { metrics: pulumi.output(`${console}/prometheus/home?region=${region}#/workspaces`) }),
+  };
+}

@@ -1,0 +1,126 @@
+/** A month in prices is 730 hours, as the clouds' own calculators have it. */
+export const hoursPerMonth = 730;
+
+/**
+ * What something costs in a month, in millionths of a USD, so that sums are exact. `lowMicroUsd` is the sum of what has a
+ * price, `highMicroUsd` of what has an upper bound. `unknown` names what has no price, which is not in the first;
+ * `unbounded` what of it has no bound either, which is in neither. Unknown is never taken for zero.
+ */
+export interface Amount {
+  readonly lowMicroUsd: number;
+  readonly highMicroUsd: number;
+  readonly unknown: readonly string[];
+  readonly unbounded: readonly string[];
+}
+
+/** Nothing. */
+export const zero: Amount = { lowMicroUsd: 0, highMicroUsd: 0, unknown: [], unbounded: [] };
+
+/**
+ * An amount of `name` from USD: what it costs and what it cannot exceed, null where nobody told.
+ */
+export function amountOf(name: string, usd: number | null, ceilingUsd: number | null = usd): Amount {
+  return {
+    lowMicroUsd: usd === null ? 0 : microUsdOf(usd),
+    highMicroUsd: ceilingUsd === null ? 0 : microUsdOf(ceilingUsd),
+    unknown: usd === null ? [name] : [],
+    unbounded: ceilingUsd === null ? [name] : [],
+  };
+}
+
+/** USD in millionths. */
+export function microUsdOf(usd: number): number {
+  return Math.round(usd * 1_000_000);
+}
+
+/** The sum; what is unknown in one of them is unknown in it. */
+export function sumOf(amounts: readonly Amount[]): Amount {
+  return {
+    lowMicroUsd: amounts.reduce((sum, { lowMicroUsd }) => sum + lowMicroUsd, 0),
+    highMicroUsd: amounts.reduce((sum, { highMicroUsd }) => sum + highMicroUsd, 0),
+    unknown: [...new Set(amounts.flatMap(({ unknown }) => unknown))],
+    unbounded: [...new Set(amounts.flatMap(({ unbounded }) => unbounded))],
+  };
+}
+
+/** `amount` times `factor`, such as 0.6 of it. */
+export function times({ lowMicroUsd, highMicroUsd, unknown, unbounded }: Amount, factor: number): Amount {
+  return {
+    lowMicroUsd: Math.round(lowMicroUsd * factor),
+    highMicroUsd: Math.round(highMicroUsd * factor),
+    unknown: factor === 0 ? [] : unknown,
+    unbounded: factor === 0 ? [] : unbounded,
+  };
+}
+
+/** Divides an amount among weights, so that the parts sum up to it. */
+export function dividedAmount(amount: Amount, weights: readonly number[]): Amount[] {
+  const lows = divided(amount.lowMicroUsd, weights);
+  const highs = divided(amount.highMicroUsd, weights);
+  const hasWeight = weights.some((weight) => weight > 0);
+  return weights.map((weight, at) => {
+    const hasPart = weight > 0 || !hasWeight;
+    return {
+      lowMicroUsd: lows[at] ?? 0,
+      highMicroUsd: highs[at] ?? 0,
+      unknown: hasPart ? amount.unknown : [],
+      unbounded: hasPart ? amount.unbounded : [],
+    };
+  });
+}
+
+/** Of an hour, in place of a month. */
+export function hourly(amount: Amount): Amount {
+  return times(amount, 1 / hoursPerMonth);
+}
+
+/**
+ * Divides a whole number among weights so that the parts' sum is that number: each gets its share rounded down, and the
+ * units that are left go to the largest remainders, the first of equals first. Weights that are all 0 count the same.
+ */
+export function divided(whole: number, weights: readonly number[]): number[] {
+  if (weights.length === 0) return [];
+  const sum = weights.reduce((total, weight) => total + weight, 0);
+  const shares = weights.map((weight) => (sum > 0 ? (whole * weight) / sum : whole / weights.length));
+  const parts = shares.map((share) => Math.floor(share));
+  const left = Math.round(whole - parts.reduce((total, part) => total + part, 0));
+  const order = shares
+    .map((share, index) => ({ index, remainder: share - Math.floor(share) }))
+    .toSorted((a, b) => b.remainder - a.remainder || a.index - b.index);
+  for (const { index } of order.slice(0, left)) parts[index] = (parts[index] ?? 0) + 1;
+  return parts;
+}
+
+/** Cents of each, whose sum is the sum's own cents: what a column shows above its total. */
+export function centsOf(microUsd: readonly number[]): number[] {
+  const total = Math.round(microUsd.reduce((sum, each) => sum + each, 0) / 10_000);
+  const floors = microUsd.map((each) => Math.floor(each / 10_000));
+  const left = total - floors.reduce((sum, each) => sum + each, 0);
+  const order = microUsd
+    .map((each, index) => ({ index, remainder: each / 10_000 - (floors[index] ?? 0) }))
+    .toSorted((a, b) => b.remainder - a.remainder || a.index - b.index);
+  for (const { index } of order.slice(0, left)) floors[index] = (floors[index] ?? 0) + 1;
+  return floors;
+}
+
+/** `71,773.60`, in USD. */
+export function usdText(microUsd: number): string {
+  return centsText(Math.round(microUsd / 10_000));
+}
+
+/** Cents as `71,773.60`. */
+export function centsText(cents: number): string {
+  const digits = Math.abs(cents).toString().padStart(3, "0");
+  const whole = digits.slice(0, -2).replace(/\B(?=(\d{3})+$)/g, ",");
+  return `${cents < 0 ? "-" : ""}${whole}.${digits.slice(-2)}`;
+}
+
+/** `71,773.60`, `10.00 to 20.00`, `at least 10.00`, `unknown, at most 20.00`, `unknown`. */
+export function amountText({ lowMicroUsd, highMicroUsd, unknown, unbounded }: Amount): string {
+  const low = usdText(lowMicroUsd);
+  const high = usdText(highMicroUsd);
+  const range = low === high ? low : `${low} to ${high}`;
+  if (unknown.length === 0) return range;
+  if (unbounded.length > 0) return highMicroUsd === 0 ? "unknown" : `at least ${range}`;
+  return lowMicroUsd === 0 ? `unknown, at most ${high}` : range;
+}

@@ -1,0 +1,179 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { Agent } from "undici";
+import { temporaryFolder } from "../support/folders.ts";
+import { startProgram, type Program } from "../support/program.ts";
+import { quantile } from "./figures.ts";
+import { cpuSeconds } from "./gateway-contenders.ts";
+import { model } from "./gateway-messages.ts";
+import { promptBody, type FleetOptions } from "./routing-prompt.ts";
+import type { Driver, Outcome } from "./routing-simulation.ts";
+import type { TraceRequest } from "./routing-trace.ts";
+
+/** How busy the programs were while requests were sent: shares of one core, and how late the load was, in real ms. */
+export interface Busy {
+  readonly gateway: number;
+  readonly engines: number;
+  readonly load: number;
+  readonly lateP99Ms: number;
+}
+
+/** A driver that also tells how busy the machine was; `onRun` hears of each run. */
+export interface GatewayDriverOptions extends FleetOptions {
+  onRun(what: string, busy: Busy): void;
+}
+
+const key = "routing-bench-key";
+const agentToken = "routing-bench-agent-token";
+/** Requests that make the gateway's code hot before the trace begins. */
+const warmUps = 64;
+
+/**
+ * Replays through the gateway's own program over sockets, with engines in a second one and the load in this one. All times
+ * of engines and arrivals are divided by `scale`; outcomes are in simulated ms again. Programs are new in each run, so
+ * that no run knows of another. Throws when a request fails.
+ */
+export function throughGateway(options: GatewayDriverOptions): Driver {
+  return {
+    async run(trace, policy, speed) {
+      await using folder = await temporaryFolder();
+      await using fleet = await startFleet(options);
+      await using gateway = await startGatewayFor(fleet.urls, policy.name, folder.path);
+      const { outcomes, busy } = await replay(trace, { url: gateway.url, fleet, gateway, speed, scale: options.scale });
+      options.onRun(`${policy.name} at ${speed.toFixed(2)}`, busy);
+      return outcomes;
+    },
+  };
+}
+
+interface Fleet extends AsyncDisposable {
+  readonly pid: number;
+  readonly urls: readonly string[];
+}
+
+async function startFleet({ profiles, scale }: FleetOptions): Promise<Fleet> {
+  const program = fileURLToPath(new URL("routing-fleet.ts", import.meta.url));
+  const child = spawn(process.execPath, [program, JSON.stringify({ profiles, scale })], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const exited = once(child, "exit");
+  const ended = exited.then(() => Promise.reject(new Error("the engines' program ended")));
+  const [line] = (await Promise.race([once(createInterface(child.stdout), "line"), ended])) as [string]; // one line
+  ended.catch(() => undefined);
+  return {
+    pid: child.pid ?? -1,
+    urls: (JSON.parse(line) as { urls: string[] }).urls, // what that program writes
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGKILL");
+      await exited;
+    },
+  };
+}
+
+async function startGatewayFor(urls: readonly string[], policy: string, folder: string): Promise<Program> {
+  const config = {
+    port: 0,
+    fleets: [{ name: "bench", agents: { kind: "static", urls } }],
+    models: [{ id: model, source: "file:///model", format: "safetensors", fleet: "bench", engine: { kind: "vllm" } }],
+    stores: { directory: join(folder, "stores") },
+    routing: policy,
+    logLevel: "error",
+  };
+  const path = join(folder, "gateway.yaml");
+  await writeFile(path, JSON.stringify(config));
+  return await startProgram("gateway", {
+    args: ["--config", path],
+    env: { PENSTOCK_AGENT_TOKEN: agentToken, PENSTOCK_API_KEY: key },
+  });
+}
+
+interface Replay {
+  readonly url: string;
+  readonly gateway: { readonly pid: number };
+  readonly fleet: { readonly pid: number };
+  readonly speed: number;
+  readonly scale: number;
+}
+
+async function replay(
+  trace: readonly TraceRequest[],
+  { url, gateway, fleet, speed, scale }: Replay,
+): Promise<{ outcomes: Outcome[]; busy: Busy }> {
+  const client = new Client(url);
+  const short = { atMs: 0, promptTokens: 100, outputTokens: 2, blocks: [], session: "" };
+  for (let warm = 0; warm < warmUps; warm += 8) {
+    await Promise.all(Array.from({ length: 8 }, (_, at) => client.send(promptBody(short, -1 - warm - at))));
+  }
+  const pids = [gateway.pid, fleet.pid, process.pid];
+  const before = await Promise.all(pids.map(cpuSeconds));
+  const late: number[] = [];
+  const startMs = performance.now() + 100;
+  const answers: Promise<Outcome>[] = [];
+  for (const [row, request] of trace.entries()) {
+    const dueMs = startMs + request.atMs / speed / scale;
+    const body = promptBody(request, row);
+    const waitMs = dueMs - performance.now();
+    if (waitMs > 0.5) await delay(waitMs);
+    late.push(performance.now() - dueMs);
+    const answer = client.send(body).then(({ sentMs, firstMs, endMs, cachedTokens }) => ({
+      promptTokens: request.promptTokens,
+      outputTokens: request.outputTokens,
+      cachedTokens,
+      arrivedMs: request.atMs / speed,
+      // From when it was due, so that a load that is late does not make the gateway look quick.
+      ttftMs: (firstMs - Math.min(dueMs, sentMs)) * scale,
+      tokenMs: ((endMs - firstMs) * scale) / Math.max(1, request.outputTokens - 1),
+      endMs: (endMs - startMs) * scale,
+    }));
+    answer.catch(() => undefined);
+    answers.push(answer);
+  }
+  const elapsed = (performance.now() - startMs) / 1_000;
+  const after = await Promise.all(pids.map(cpuSeconds));
+  const [gatewayShare = 0, engines = 0, load = 0] = after.map((seconds, at) => (seconds - (before[at] ?? 0)) / elapsed);
+  const outcomes = await Promise.all(answers);
+  await client.close();
+  return { outcomes, busy: { gateway: gatewayShare, engines, load, lateP99Ms: quantile(late, 0.99) } };
+}
+
+/** Sends chats over as many connections as are open at once. */
+class Client {
+  readonly #agent = new Agent({ pipelining: 1, headersTimeout: 0, bodyTimeout: 0 });
+  readonly #origin: string;
+
+  constructor(url: string) {
+    this.#origin = url;
+  }
+
+  async send(
+    body: string,
+  ): Promise<{ readonly sentMs: number; readonly firstMs: number; readonly endMs: number; readonly cachedTokens: number }> {
+    const sentMs = performance.now();
+    const answer = await this.#agent.request({
+      origin: this.#origin,
+      path: "/v1/chat/completions",
+      method: "POST",
+      headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+      body,
+    });
+    let firstMs = 0;
+    let end = "";
+    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+      if (firstMs === 0) firstMs = performance.now();
+      // The usage is in the last event but one.
+      end = (end + chunk.toString("latin1")).slice(-1_000);
+    }
+    const cached = /"cached_tokens":(\d+)/.exec(end)?.[1];
+    if (answer.statusCode !== 200 || cached === undefined) throw new Error(`${answer.statusCode}: ${end}`);
+    return { sentMs, firstMs, endMs: performance.now(), cachedTokens: Number(cached) };
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.close();
+  }
+}
