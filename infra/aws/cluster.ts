@@ -1,14 +1,14 @@
 import * as eks from "@pulumi/aws/eks/index.js";
 import * as ec2 from "@pulumi/aws/ec2/index.js";
 import type * as kms from "@pulumi/aws/kms/index.js";
-import * as vpc from "@pulumi/aws/vpc/index.js";
-import * as pulumi from "@pulumi/pulumi";
+import type * as pulumi from "@pulumi/pulumi";
 import { administrators } from "./access.ts";
 import { kubeconfigOf } from "./kubeconfig.ts";
 import { logGroup } from "./logs.ts";
 import type { Network } from "./network.ts";
 import { roleFor, type MadeRole } from "./policies.ts";
 import { part, type Context, type Scope } from "./scope.ts";
+import { letIn } from "./security-groups.ts";
 
 /** The control plane and what others need of it. */
 export interface Cluster {
@@ -86,26 +86,13 @@ function apiAddresses({ privateCluster, apiAllowedAddresses }: Scope["plan"]["ne
 }
 
 /** Karpenter finds the nodes' security group by its tag; whoever is inside the network reaches a private API. */
-function ways(securityGroupId: pulumi.Output<string>, { scope, child }: Context): pulumi.Resource[] {
-  const { cluster, network } = scope.plan;
+function ways(group: pulumi.Output<string>, context: Context): pulumi.Resource[] {
+  const { cluster, network } = context.scope.plan;
   const discovery = new ec2.Tag(
     "nodes-discovery",
-    { resourceId: securityGroupId, key: "karpenter.sh/discovery", value: cluster.name },
-    child,
+    { resourceId: group, key: "karpenter.sh/discovery", value: cluster.name },
+    context.child,
   );
   if (!network.privateCluster) return [discovery];
-  const inside = new vpc.SecurityGroupIngressRule(
-    "api-from-inside",
-    {
-      securityGroupId,
-      description: "Kubernetes API from the network, such as from where Pulumi runs",
-      cidrIpv4: network.cidr,
-      ipProtocol: "tcp",
-      fromPort: 443,
-      toPort: 443,
-      tags: scope.tags,
-    },
-    child,
-  );
-  return [discovery, inside];
+  return [discovery, letIn("api-from-inside", { group, port: 443, from: { cidrIpv4: network.cidr } }, context)];
 }

@@ -1,8 +1,8 @@
 import * as ec2 from "@pulumi/aws/ec2/index.js";
-import * as vpc from "@pulumi/aws/vpc/index.js";
-import * as pulumi from "@pulumi/pulumi";
+import type * as pulumi from "@pulumi/pulumi";
 import { policyOf } from "./policies.ts";
 import { named, type Context } from "./scope.ts";
+import { listener } from "./security-groups.ts";
 
 /** What nodes and controllers ask AWS for, and has an address inside the network with `endpoints: full`. */
 const services = ["autoscaling", "ec2", "ecr.api", "ecr.dkr", "eks", "eks-auth", "sqs", "ssm", "sts"];
@@ -22,7 +22,8 @@ export function makeEndpoints(place: Place, context: Context): readonly pulumi.R
   return [toS3(place, context), ...toServices(all, place, context)];
 }
 
-function toS3({ vpc: { id }, tables }: Place, { scope, child }: Context): ec2.VpcEndpoint {
+function toS3({ vpc: { id }, tables }: Place, context: Context): ec2.VpcEndpoint {
+  const { scope, child } = context;
   const { region } = scope.plan;
   return new ec2.VpcEndpoint(
     "s3",
@@ -62,37 +63,27 @@ function s3Policy({ scope: { plan, accountId } }: Context): pulumi.Output<string
   ]);
 }
 
-function toServices(names: readonly string[], place: Place, { scope, child }: Context): ec2.VpcEndpoint[] {
-  const { plan } = scope;
-  const group = new ec2.SecurityGroup(
+function toServices(names: readonly string[], place: Place, context: Context): readonly pulumi.Resource[] {
+  const { scope, child } = context;
+  const { network, region } = scope.plan;
+  const group = listener(
     "endpoints",
     {
       vpcId: place.vpc.id,
       description: "Addresses of AWS services inside the network",
-      tags: named(scope, "endpoints"),
+      port: 443,
+      from: { cidrIpv4: network.cidr },
     },
-    child,
+    context,
   );
-  new vpc.SecurityGroupIngressRule(
-    "endpoints-https",
-    {
-      securityGroupId: group.id,
-      cidrIpv4: plan.network.cidr,
-      ipProtocol: "tcp",
-      fromPort: 443,
-      toPort: 443,
-      tags: scope.tags,
-    },
-    child,
-  );
-  return names.map(
+  const endpoints = names.map(
     (name) =>
       new ec2.VpcEndpoint(
         name,
         {
           vpcId: place.vpc.id,
           vpcEndpointType: "Interface",
-          serviceName: `com.amazonaws.${plan.region}.${name}`,
+          serviceName: `com.amazonaws.${region}.${name}`,
           subnetIds: place.subnets.map(({ id }) => id),
           securityGroupIds: [group.id],
           privateDnsEnabled: true,
@@ -101,4 +92,5 @@ function toServices(names: readonly string[], place: Place, { scope, child }: Co
         child,
       ),
   );
+  return [...group.ready, ...endpoints];
 }

@@ -1,7 +1,7 @@
 import * as kms from "@pulumi/aws/kms/index.js";
 import * as pulumi from "@pulumi/pulumi";
 import { policyOf } from "./policies.ts";
-import { part, type Scope } from "./scope.ts";
+import { part, type Context, type Scope } from "./scope.ts";
 
 /** Days in which a deleted key can be had back: AWS's least and most. */
 const recoveryDays = { dev: 7, prod: 30 } as const;
@@ -24,9 +24,14 @@ export function makeKey(scope: Scope): kms.Key {
       },
       { ...child, ...scope.stateful },
     );
-    new kms.Alias("key-alias", { name: `alias/${plan.prefix}`, targetKeyId: key.keyId }, child);
+    alias(key, { scope, child });
     return key;
   });
+}
+
+/** The name that consoles show. */
+function alias({ keyId }: kms.Key, { scope, child }: Context): kms.Alias {
+  return new kms.Alias("key", { name: `alias/${scope.plan.prefix}`, targetKeyId: keyId }, child);
 }
 
 /** Whoever the account lets, and two services for this account's logs and alarms. */

@@ -33,24 +33,31 @@ export function makeNetwork(scope: Scope): Network {
       },
       child,
     );
-    // What nobody says a group for can talk to nobody.
-    new ec2.DefaultSecurityGroup(
-      "default",
-      { vpcId: vpc.id, ingress: [], egress: [], tags: named(scope, "unused") },
-      child,
-    );
     const gateways = makeEgress(vpc, context);
     const tables = new Map(plan.zones.map((zone) => [zone, routeTable(`private-${zone}`, vpc, context)]));
     const routes = [...tables].map(([zone, table]) =>
-      wayOut(`private-${zone}`, table, { natGatewayId: (gateways.get(zone) ?? firstOf(gateways)).id }, child),
+      wayOut(
+        `private-${zone}`,
+        { routeTableId: table.id, natGatewayId: (gateways.get(zone) ?? firstOf(gateways)).id },
+        child,
+      ),
     );
     const subnets = new Map(plan.zones.map((zone) => [zone, subnet("private", zone, { vpc, context })]));
     const links = [...subnets].map(([zone, { id }]) =>
-      association(`private-${zone}`, id, firstOf(tables, zone), child),
+      association(`private-${zone}`, { subnetId: id, routeTableId: firstOf(tables, zone).id }, child),
     );
     const endpoints = makeEndpoints({ vpc, tables: [...tables.values()], subnets: [...subnets.values()] }, context);
-    return { vpcId: vpc.id, subnets, ready: [...routes, ...links, ...endpoints] };
+    return { vpcId: vpc.id, subnets, ready: [...routes, ...links, ...endpoints, silentDefault(vpc, context)] };
   });
+}
+
+/** What nobody named a security group for can talk to nobody. */
+function silentDefault({ id }: ec2.Vpc, { scope, child }: Context): ec2.DefaultSecurityGroup {
+  return new ec2.DefaultSecurityGroup(
+    "default",
+    { vpcId: id, ingress: [], egress: [], tags: named(scope, "unused") },
+    child,
+  );
 }
 
 /** The value of a key, or of the first one where no key is given. */
@@ -69,10 +76,10 @@ function makeEgress(vpc: ec2.Vpc, context: Context): ReadonlyMap<string, ec2.Nat
   const { plan } = scope;
   const internet = new ec2.InternetGateway("internet", { vpcId: vpc.id, tags: named(scope, "internet") }, child);
   const table = routeTable("public", vpc, context);
-  const route = wayOut("public", table, { gatewayId: internet.id }, child);
+  const route = wayOut("public", { routeTableId: table.id, gatewayId: internet.id }, child);
   const publics = plan.zones.map((zone) => {
     const made = subnet("public", zone, { vpc, context });
-    association(`public-${zone}`, made.id, table, child);
+    association(`public-${zone}`, { subnetId: made.id, routeTableId: table.id }, child);
     return [zone, made] as const;
   });
   const withNat = plan.environment === "prod" ? publics : publics.slice(0, 1);
@@ -128,20 +135,14 @@ function routeTable(name: string, vpc: ec2.Vpc, { scope, child }: Context): ec2.
   return new ec2.RouteTable(name, { vpcId: vpc.id, tags: named(scope, name) }, child);
 }
 
-function wayOut(
-  name: string,
-  table: ec2.RouteTable,
-  to: Pick<ec2.RouteArgs, "gatewayId" | "natGatewayId">,
-  child: Child,
-): ec2.Route {
-  return new ec2.Route(name, { routeTableId: table.id, destinationCidrBlock: "0.0.0.0/0", ...to }, child);
+function wayOut(name: string, to: Omit<ec2.RouteArgs, "destinationCidrBlock">, child: Child): ec2.Route {
+  return new ec2.Route(name, { destinationCidrBlock: "0.0.0.0/0", ...to }, child);
 }
 
 function association(
   name: string,
-  subnetId: pulumi.Output<string>,
-  table: ec2.RouteTable,
+  between: Required<Pick<ec2.RouteTableAssociationArgs, "subnetId" | "routeTableId">>,
   child: Child,
 ): ec2.RouteTableAssociation {
-  return new ec2.RouteTableAssociation(name, { subnetId, routeTableId: table.id }, child);
+  return new ec2.RouteTableAssociation(name, between, child);
 }

@@ -3,10 +3,11 @@ import * as eks from "@pulumi/aws/eks/index.js";
 import type * as pulumi from "@pulumi/pulumi";
 import type { CloudOutputs } from "../cloud.ts";
 import type { PlannedPool } from "../plan/plan.ts";
-import { efaGroup, interfacesOf } from "./efa.ts";
+import { interfacesOf } from "./efa.ts";
 import { subnetsIn } from "./network.ts";
 import { templateOf, versionOf, type NodeContext } from "./nodes.ts";
 import { named, part, type AwsPlan, type Child, type Scope } from "./scope.ts";
+import { mutualGroup, type MadeGroup } from "./security-groups.ts";
 import { nodeConfig } from "./user-data.ts";
 
 /** What EKS calls each way to buy. Reserved capacity is on demand, aimed at the reservation. */
@@ -27,8 +28,11 @@ export function makePools(
 ): readonly pulumi.Resource[] {
   return part(scope, "pools", (child) => {
     const groups = scope.plan.pools.filter(({ provisioner }) => provisioner === "node-group");
-    const efa = groups.some(({ node }) => node.efaInterfaces > 0) ? efaGroup(context.network, { scope, child }) : null;
-    return scope.plan.pools.flatMap((pool) => {
+    const between = { vpcId: context.network.vpcId, description: "EFA between nodes of a replica" };
+    const efa = groups.some(({ node }) => node.efaInterfaces > 0)
+      ? mutualGroup("efa", between, { scope, child })
+      : null;
+    return scope.plan.pools.flatMap((pool): pulumi.Resource[] => {
       const near = placementGroup(pool, scope, child);
       if (pool.provisioner !== "node-group") return near === null ? [] : [near];
       return [makePool(pool, { ...context, scope, child, near, efa })];
@@ -45,11 +49,11 @@ export function nodeGroupPatterns({ pools }: AwsPlan): CloudOutputs["nodeGroupPa
 type PoolContext = NodeContext & {
   readonly after: readonly pulumi.Resource[];
   readonly near: ec2.PlacementGroup | null;
-  readonly efa: ec2.SecurityGroup | null;
+  readonly efa: MadeGroup | null;
 };
 
 function makePool(pool: PlannedPool, context: PoolContext): eks.NodeGroup {
-  const { scope, cluster, network, role, child, after } = context;
+  const { scope, cluster, network, role, efa, child, after } = context;
   const name = `pool-${pool.name}`;
   const renamed = aliasesOf(pool, "pool");
   const template = new ec2.LaunchTemplate(
@@ -79,7 +83,7 @@ function makePool(pool: PlannedPool, context: PoolContext): eks.NodeGroup {
     {
       ...child,
       ...renamed,
-      dependsOn: [...role.ready, ...network.ready, ...cluster.ready, ...after],
+      dependsOn: [...role.ready, ...network.ready, ...cluster.ready, ...(efa?.ready ?? []), ...after],
       // The count is the autoscaler's. A pool that was renamed keeps the name that EKS knows it by, and its nodes.
       ignoreChanges: ["scalingConfig.desiredSize", "nodeGroupName"],
     },
@@ -88,13 +92,12 @@ function makePool(pool: PlannedPool, context: PoolContext): eks.NodeGroup {
 
 /** What of a template is the pool's own: the machine, how it is bought, where it is, its disks and interfaces. */
 function machine(pool: PlannedPool, { near, efa, cluster }: PoolContext): Partial<ec2.LaunchTemplateArgs> {
-  const interfaces = efa === null ? [] : interfacesOf(pool, [cluster.securityGroupId, efa.id]);
   return {
     instanceType: pool.size,
     ...nodeConfig(pool),
     ...purchase(pool),
     ...(near === null ? {} : { placement: { groupName: near.name } }),
-    ...(interfaces.length === 0 ? {} : { networkInterfaces: interfaces }),
+    ...(efa === null ? {} : interfacesOf(pool, [cluster.securityGroupId, efa.id])),
   };
 }
 

@@ -2,8 +2,10 @@ import type * as kms from "@pulumi/aws/kms/index.js";
 import * as rds from "@pulumi/aws/rds/index.js";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
+import type { Cluster } from "./cluster.ts";
+import type { Network } from "./network.ts";
 import { part, type Scope } from "./scope.ts";
-import { storeGroup, type StoreContext } from "./stores.ts";
+import { listener } from "./security-groups.ts";
 
 const port = 5432;
 
@@ -25,11 +27,20 @@ export interface Postgres {
 /** RDS for PostgreSQL inside the network. Null: in the cluster. */
 export function makePostgres(
   scope: Scope,
-  { network, cluster, key }: Pick<StoreContext, "network" | "cluster"> & { readonly key: kms.Key },
+  { network, cluster, key }: { readonly network: Network; readonly cluster: Cluster; readonly key: kms.Key },
 ): Postgres | null {
   if (scope.plan.postgres.mode === "in-cluster") return null;
   return part(scope, "postgres", (child) => {
-    const context = { scope, child, network, cluster };
+    const group = listener(
+      "postgres",
+      {
+        vpcId: network.vpcId,
+        description: "PostgreSQL",
+        port,
+        from: { referencedSecurityGroupId: cluster.securityGroupId },
+      },
+      { scope, child },
+    );
     const password = new random.RandomPassword(
       "postgres-password",
       { length: 40, special: false },
@@ -49,13 +60,13 @@ export function makePostgres(
       {
         ...serverArgs(scope, key),
         dbSubnetGroupName: subnets.name,
-        vpcSecurityGroupIds: [storeGroup("postgres", port, context).id],
+        vpcSecurityGroupIds: [group.id],
         password: pulumi.secret(password.result),
       },
       { ...child, ...scope.stateful },
     );
     const url = pulumi.interpolate`postgres://${login}:${password.result}@${server.address}:${port}/${databaseName}?sslmode=verify-full`;
-    return { url: pulumi.secret(url), identifier: server.identifier, ready: [server] };
+    return { url: pulumi.secret(url), identifier: server.identifier, ready: [server, ...group.ready] };
   });
 }
 

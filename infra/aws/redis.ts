@@ -2,20 +2,31 @@ import * as elasticache from "@pulumi/aws/elasticache/index.js";
 import type * as kms from "@pulumi/aws/kms/index.js";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
+import type { Cluster } from "./cluster.ts";
+import type { Network } from "./network.ts";
 import { part, type Scope } from "./scope.ts";
-import { storeGroup, type StoreContext } from "./stores.ts";
+import { listener } from "./security-groups.ts";
 
 const port = 6379;
 
 /** Valkey on ElastiCache, with TLS and a password. Its URL is a secret. Null: in the cluster. */
 export function makeRedis(
   scope: Scope,
-  { network, cluster, key }: Pick<StoreContext, "network" | "cluster"> & { readonly key: kms.Key },
+  { network, cluster, key }: { readonly network: Network; readonly cluster: Cluster; readonly key: kms.Key },
 ): { readonly url: pulumi.Output<string>; readonly ready: readonly pulumi.Resource[] } | null {
   const { redis, prefix } = scope.plan;
   if (redis.mode === "in-cluster") return null;
   return part(scope, "redis", (child) => {
-    const context = { scope, child, network, cluster };
+    const group = listener(
+      "redis",
+      {
+        vpcId: network.vpcId,
+        description: "Redis",
+        port,
+        from: { referencedSecurityGroupId: cluster.securityGroupId },
+      },
+      { scope, child },
+    );
     const password = new random.RandomPassword(
       "redis-password",
       { length: 64, special: false },
@@ -26,31 +37,38 @@ export function makeRedis(
       { name: `${prefix}-redis`, subnetIds: [...network.subnets.values()].map(({ id }) => id), tags: scope.tags },
       child,
     );
-    const group = new elasticache.ReplicationGroup(
+    const store = new elasticache.ReplicationGroup(
       "redis",
       {
-        replicationGroupId: `${prefix}-redis`,
-        description: "Limits, sessions and demand of the gateway",
-        engine: "valkey",
-        engineVersion: redis.version,
-        nodeType: redis.sku,
-        numCacheClusters: redis.highAvailability ? 2 : 1,
-        automaticFailoverEnabled: redis.highAvailability,
-        multiAzEnabled: redis.highAvailability,
-        port,
+        ...storeArgs(scope),
         subnetGroupName: subnets.name,
-        securityGroupIds: [storeGroup("redis", port, context).id],
-        transitEncryptionEnabled: true,
+        securityGroupIds: [group.id],
         authToken: pulumi.secret(password.result),
-        atRestEncryptionEnabled: true,
         kmsKeyId: key.arn,
-        // The engine's own parameters evict what has an end before anything else (volatile-lru).
-        autoMinorVersionUpgrade: true,
-        tags: scope.tags,
       },
       { ...child, ...scope.stateful },
     );
-    const url = pulumi.interpolate`rediss://:${password.result}@${group.primaryEndpointAddress}:${port}`;
-    return { url: pulumi.secret(url), ready: [group] };
+    const url = pulumi.interpolate`rediss://:${password.result}@${store.primaryEndpointAddress}:${port}`;
+    return { url: pulumi.secret(url), ready: [store, ...group.ready] };
   });
+}
+
+/** What follows from the plan. The engine's own parameters evict what has an end before anything else (volatile-lru). */
+function storeArgs({ plan, tags }: Scope): elasticache.ReplicationGroupArgs {
+  const { redis, prefix } = plan;
+  return {
+    replicationGroupId: `${prefix}-redis`,
+    description: "Limits, sessions and demand of the gateway",
+    engine: "valkey",
+    engineVersion: redis.version,
+    autoMinorVersionUpgrade: true,
+    nodeType: redis.sku,
+    numCacheClusters: redis.highAvailability ? 2 : 1,
+    automaticFailoverEnabled: redis.highAvailability,
+    multiAzEnabled: redis.highAvailability,
+    port,
+    transitEncryptionEnabled: true,
+    atRestEncryptionEnabled: true,
+    tags,
+  };
 }

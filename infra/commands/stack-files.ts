@@ -23,7 +23,7 @@ export interface StackFile {
 export async function stackFile(nameOrPath: string): Promise<StackFile> {
   const named = fileName.exec(basename(nameOrPath))?.[1];
   if (named !== undefined) return { name: named, path: resolve(nameOrPath) };
-  const names = await stackFileNames();
+  const names = await stackNames();
   if (names.includes(nameOrPath)) return { name: nameOrPath, path: `${folder}Pulumi.${nameOrPath}.yaml` };
   throw new PenstockError(
     "invalid_config",
@@ -32,7 +32,7 @@ export async function stackFile(nameOrPath: string): Promise<StackFile> {
 }
 
 /** Names of the stacks in `stacks/`, sorted. */
-export async function stackFileNames(): Promise<string[]> {
+export async function stackNames(): Promise<string[]> {
   const files = await readdir(folder);
   return files.flatMap((file) => fileName.exec(file)?.[1] ?? []).toSorted();
 }

@@ -116,10 +116,25 @@ export function centsText(cents: number): string {
 }
 
 /** `71,773.60`, `10.00 to 20.00`, `at least 10.00`, `unknown, at most 20.00`, `unknown`. */
-export function amountText({ lowMicroUsd, highMicroUsd, unknown, unbounded }: Amount): string {
-  const low = usdText(lowMicroUsd);
-  const high = usdText(highMicroUsd);
-  const range = low === high ? low : `${low} to ${high}`;
+export function amountText(amount: Amount): string {
+  return textOf(amount, Math.round(amount.lowMicroUsd / 10_000), Math.round(amount.highMicroUsd / 10_000));
+}
+
+/** A column of amounts, whose cents add up to the last text: the total's. */
+export function columnTexts(amounts: readonly Amount[]): string[] {
+  const lows = centsOf(amounts.map(({ lowMicroUsd }) => lowMicroUsd));
+  const highs = centsOf(amounts.map(({ highMicroUsd }) => highMicroUsd));
+  return [...amounts.map((amount, at) => textOf(amount, lows[at] ?? 0, highs[at] ?? 0)), amountText(sumOf(amounts))];
+}
+
+function textOf(
+  { lowMicroUsd, highMicroUsd, unknown, unbounded }: Amount,
+  lowCents: number,
+  highCents: number,
+): string {
+  const low = centsText(lowCents);
+  const high = centsText(highCents);
+  const range = lowMicroUsd === highMicroUsd ? low : `${low} to ${high}`;
   if (unknown.length === 0) return range;
   if (unbounded.length > 0) return highMicroUsd === 0 ? "unknown" : `at least ${range}`;
   return lowMicroUsd === 0 ? `unknown, at most ${high}` : range;

@@ -1,6 +1,14 @@
 import type { CloudPlan } from "../plan/plan.ts";
 import { eachLevel } from "./report.ts";
-import { always, feeItem, sampleBatches, stockItem, type SharedContext, type SharedItem } from "./shared-items.ts";
+import {
+  always,
+  feeItem,
+  inClusterDisks,
+  sampleBatches,
+  stockItem,
+  type SharedContext,
+  type SharedItem,
+} from "./shared-items.ts";
 
 /** Interface endpoints, each in every zone. S3 has a gateway endpoint, which is free. */
 const endpointNames = {
@@ -63,7 +71,7 @@ function storageItems(plan: CloudPlan, { pools, systemNodes }: SharedContext): S
     }),
     stockItem("disks", "OS disks of nodes (gp3)", { quantity: diskGiB, item: "EBS gp3 storage" }),
   ];
-  if (postgres.mode === "in-cluster") return items;
+  if (postgres.mode === "in-cluster") return [...items, ...inClusterDisks(plan, "EBS gp3 storage")];
   const zones = postgres.highAvailability ? "Multi-AZ" : "Single-AZ";
   const storage = stockItem("postgres-storage", `PostgreSQL storage (${postgres.storageGiB} GiB, ${zones})`, {
     quantity: always(postgres.storageGiB),

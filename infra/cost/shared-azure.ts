@@ -1,6 +1,14 @@
 import type { CloudPlan } from "../plan/plan.ts";
 import { eachLevel, type Levels } from "./report.ts";
-import { always, feeItem, sampleBatches, stockItem, type SharedContext, type SharedItem } from "./shared-items.ts";
+import {
+  always,
+  feeItem,
+  inClusterDisks,
+  sampleBatches,
+  stockItem,
+  type SharedContext,
+  type SharedItem,
+} from "./shared-items.ts";
 
 /** AKS gives system nodes of the sizes in use a disk of this size (P10). */
 const systemDiskGiB = 128;
@@ -54,7 +62,8 @@ function controlPlane({ environment }: CloudPlan): SharedItem {
   };
 }
 
-function storageItems({ cache, postgres }: CloudPlan): SharedItem[] {
+function storageItems(plan: CloudPlan): SharedItem[] {
+  const { cache, postgres } = plan;
   if (cache.cloud !== "azure") return [];
   const { premium, redundancy, contentsGiB } = cache;
   const items = [
@@ -63,7 +72,7 @@ function storageItems({ cache, postgres }: CloudPlan): SharedItem[] {
       item: premium ? `Premium block blob ${redundancy}` : `Blob Hot ${redundancy} (first 50 TB)`,
     }),
   ];
-  if (postgres.mode === "in-cluster") return items;
+  if (postgres.mode === "in-cluster") return [...items, ...inClusterDisks(plan, "Premium SSD LRS by the GiB")];
   const copies = postgres.highAvailability ? 2 : 1;
   const storage = stockItem("postgres-storage", `PostgreSQL storage (${copies} x ${postgres.storageGiB} GiB)`, {
     quantity: always(postgres.storageGiB * copies),

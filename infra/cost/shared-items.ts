@@ -1,3 +1,4 @@
+import type { CloudPlan } from "../plan/plan.ts";
 import type { Assumptions } from "./assumptions.ts";
 import { hoursPerMonth } from "./money.ts";
 import { eachLevel, type Levels, type PoolCost, type SharedCost } from "./report.ts";
@@ -53,6 +54,15 @@ export function stockItem(
   }: { readonly quantity: Levels<number>; readonly item: string; readonly unit?: string },
 ): SharedItem {
   return { id, name, category: "Storage", quantity, unit, price: { item, isHourly: false }, isHiddenFloor: false };
+}
+
+/** Disks of Redis and PostgreSQL where they run on the system nodes. */
+export function inClusterDisks({ redis, postgres }: CloudPlan, item: string): SharedItem[] {
+  const stores = [redis, postgres].filter(({ mode }) => mode === "in-cluster");
+  const sizeGiB = stores.reduce((sum, { storageGiB }) => sum + storageGiB, 0);
+  return [
+    stockItem("store-disks", `Disks of stores in the cluster (${sizeGiB} GiB)`, { quantity: always(sizeGiB), item }),
+  ];
 }
 
 /** The same quantity at every level. */

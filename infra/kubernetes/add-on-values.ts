@@ -43,6 +43,16 @@ export const addOnValues: Readonly<Record<string, (cluster: Cluster, options: Va
     // It makes the nodes of everything else, so it runs on those that are there.
     tolerations: [{ key: "CriticalAddonsOnly", operator: "Exists" }],
   }),
+  // For node groups, which Karpenter leaves alone; where Azure makes nodes, it brings its own.
+  "cluster-autoscaler": ({ plan }) => ({
+    cloudProvider: "aws",
+    awsRegion: plan.region,
+    autoDiscovery: { clusterName: plan.cluster.name },
+    rbac: { serviceAccount: { name: "cluster-autoscaler" } },
+    extraArgs: { expander: "priority", "scale-down-unneeded-time": "5m" },
+    resources: bounded("100m", "512Mi"),
+    tolerations: [{ key: "CriticalAddonsOnly", operator: "Exists" }],
+  }),
   "nvidia-device-plugin": () => ({
     ...onGpuNodes,
     gfd: { enabled: false },

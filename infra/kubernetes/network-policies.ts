@@ -76,7 +76,8 @@ export function networkPolicies(cluster: Cluster): void {
 
 function gatewayRules(plan: CloudPlan): Spec {
   const { allowedAddresses } = plan.gateway.config;
-  const clients = allowedAddresses.length === 0 ? ["0.0.0.0/0"] : allowedAddresses;
+  // The network's own addresses too: a load balancer may ask pods how they are.
+  const clients = allowedAddresses.length === 0 ? ["0.0.0.0/0"] : [...allowedAddresses, plan.network.cidr];
   const keda = addOn(plan, "keda")?.namespace ?? "kube-system";
   return {
     podSelector: pods(gatewayName),

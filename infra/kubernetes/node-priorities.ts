@@ -1,12 +1,11 @@
 import * as k8s from "@pulumi/kubernetes";
 import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
-import { declare, type Cluster } from "./cluster.ts";
+import { addOn, declare, type Cluster } from "./cluster.ts";
 import { labels } from "./names.ts";
 
-/** Name and namespace that the cluster autoscaler looks for. */
+/** Name that the cluster autoscaler looks for, in its own namespace; that of Azure's is Kubernetes' own. */
 const name = "cluster-autoscaler-priority-expander";
-const namespace = "kube-system";
 
 /** Priority of the first variant of a pool; each further one has one less. */
 const highest = 100;
@@ -20,6 +19,7 @@ export function nodePriorities(cluster: Cluster): void {
   const { nodeGroupPatterns } = cloud;
   const known = plan.pools.filter((pool) => nodeGroupPatterns[pool.name] !== undefined);
   if (known.length === 0) return;
+  const namespace = addOn(plan, "cluster-autoscaler")?.namespace ?? "kube-system";
   const priorities = pulumi.all(known.map((pool) => nodeGroupPatterns[pool.name] ?? "")).apply((patterns) => {
     const byPriority = Map.groupBy(patterns.entries(), ([at]) => highest - (known[at]?.order ?? 0));
     // A map: the autoscaler reads its keys as numbers, and those of an object would be quoted.

@@ -61,13 +61,17 @@ export function plannedFleet(stack: CloudStack, placed: PlacedFleet): PlannedFle
   };
 }
 
-/** Requests whose KV cache fits in one replica, within the engine's own limit. */
-function concurrencyOf({ need: { engine }, sizing }: PlacedFleet): number {
-  const inMemory = sizing.tightest.concurrency;
+/** Requests whose KV cache fits in one replica, within the engine's own limit; embeddings keep none and wait their turn. */
+function concurrencyOf({ need: { engine, config }, sizing }: PlacedFleet): number {
+  const inMemory = isEmbedding(engine) ? config.concurrency : sizing.tightest.concurrency;
   if (engine.kind === "vllm") return Math.min(inMemory, engine.maxNumSeqs ?? inMemory);
   if (engine.kind === "trtllm") return Math.min(inMemory, engine.maxBatchSize ?? inMemory);
   if (engine.kind === "llamacpp") return engine.parallelSequences;
   return inMemory;
+}
+
+function isEmbedding(engine: FleetNeed["engine"]): boolean {
+  return engine.kind !== "embedded" && engine.task === "embed";
 }
 
 /** Part of a replica's capacity at which one more is started. */
@@ -143,10 +147,13 @@ function whyOf({ need, group, sizing }: PlacedFleet): string[] {
   const { layout, tightest, smaller } = sizing;
   const over = layout.nodes > 1 ? ` over ${layout.nodes} nodes` : "";
   const spread = `tensor parallel ${layout.tensorParallel}, pipeline parallel ${layout.pipelineParallel}${over}`;
-  const reasons = [
-    `${count(sizing.gpusPerReplica, "GPU")} a replica (${spread}): ${tightest.arithmetic}`,
-    `${gib(tightest.kvRoomGiB)} of KV cache on each GPU hold ${count(tightest.concurrency, "request")} of ${need.contextTokens} tokens; ${need.config.concurrency} were asked for`,
-  ];
+  const reasons = [`${count(sizing.gpusPerReplica, "GPU")} a replica (${spread}): ${tightest.arithmetic}`];
+  if (!isEmbedding(need.engine)) {
+    reasons.push(
+      `${gib(tightest.kvRoomGiB)} of KV cache on each GPU hold ${count(tightest.concurrency, "request")} of ` +
+        `${need.contextTokens} tokens; ${need.config.concurrency} were asked for`,
+    );
+  }
   if (smaller !== null) reasons.push(`fewer do not fit: ${smaller}`);
   if (need.models.length > 1) {
     reasons.push(`${need.models.length} models, loaded on demand: each fits alone, the tightest is shown`);

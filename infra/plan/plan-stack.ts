@@ -1,6 +1,7 @@
 import { PenstockError } from "../../runtime/contracts/errors.ts";
 import type { CloudStack, LocalStack, StackConfig } from "../stack/schema.ts";
 import { cheapestSize } from "./auto.ts";
+import { costRange, groupsOf } from "./cost-range.ts";
 import { coldStartProblem, plannedFleet, type PlacedFleet } from "./fleets.ts";
 import { groupOf, nodesFor, regionProblem, type Group } from "./groups.ts";
 import { adapterGiB, plannedModel, shapedModel } from "./models.ts";
@@ -17,7 +18,7 @@ import {
   plannedRedis,
 } from "./services.ts";
 import { sizeFleet } from "./sizing.ts";
-import { count } from "./text.ts";
+import { count, round, usdPerHour } from "./text.ts";
 import { stackZones, variantsOf, type Demand } from "./variants.ts";
 
 /** What the planner is told beside the stack. */
@@ -64,8 +65,8 @@ function cloudPlan(stack: CloudStack, { stackName }: PlanOptions): CloudPlan {
   if (problems.length > 0) throw refused(stackName, problems);
   const fleets = placed.map((fleet) => plannedFleet(stack, fleet)).toSorted(byName);
   const observability = plannedObservability(stack);
-  return {
-    version: 1,
+  const plan = {
+    version: 1 as const,
     cloud: stack.cloud,
     stack: stackName,
     prefix: stack.prefix,
@@ -87,8 +88,10 @@ function cloudPlan(stack: CloudStack, { stackName }: PlanOptions): CloudPlan {
     postgres: plannedPostgres(stack),
     observability,
     addOns: plannedAddOns({ cloud: stack.cloud, pools, fleets, observability }),
-    budget: { ...stack.budget, why: ["alerts at 50, 80 and 100 % of the month; the hard caps are the pools' maxima"] },
+    budget: { ...stack.budget, why: [] },
   };
+  const { maxUsdPerHour } = costRange(plan);
+  return { ...plan, budget: { ...stack.budget, why: budgetReasons({ pools, maxUsdPerHour }) } };
 }
 
 function report0(problem: string | null, report: (problem: string) => void): void {
@@ -212,12 +215,30 @@ function tagsOf(stack: CloudStack, stackName: string): Record<string, string> {
   return Object.fromEntries(Object.entries(tags).toSorted(([a], [b]) => a.localeCompare(b)));
 }
 
-function networkReasons({ network, cloud }: CloudStack): string[] {
-  const endpoints =
-    network.endpoints === "minimal"
-      ? `private endpoints for the cache and images alone: ${cloud === "aws" ? "each costs 0.01 USD an hour and zone" : "each costs 0.01 USD an hour"}`
-      : "private endpoints for every service used: no traffic of the platform leaves the cloud's network";
-  return [`${network.cidr} for nodes and pods`, endpoints];
+function networkReasons({ network, cloud, environment }: CloudStack): string[] {
+  const full = "private endpoints for every service used: no traffic of the platform leaves the cloud's network";
+  const minimal = {
+    aws: "S3 through a gateway endpoint, which is free, and private endpoints for images: 0.01 USD an hour and zone each",
+    azure:
+      environment === "dev"
+        ? "no private endpoint for the cache: the nodes' service endpoint is free"
+        : "a private endpoint for the cache alone: 0.01 USD an hour, and a GB",
+  };
+  return [`${network.cidr} for nodes and pods`, network.endpoints === "full" ? full : minimal[cloud]];
+}
+
+/** What the plan can take of the budget at its most. */
+function budgetReasons({ pools, maxUsdPerHour }: { pools: CloudPlan["pools"]; maxUsdPerHour: number }): string[] {
+  const gpus = groupsOf({ pools }).map(
+    (variants) => variants[0].groupNodes.max * Math.max(...variants.map(({ gpu }) => gpu.count)),
+  );
+  return [
+    "alerts at 50, 80 and 100 % of the month; the hard caps are the pools' maxima",
+    `at those, ${count(
+      gpus.reduce((sum, each) => sum + each, 0),
+      "GPU",
+    )}, and nodes and stores for ` + `${usdPerHour(round(maxUsdPerHour))} by the list`,
+  ];
 }
 
 function refused(stackName: string, problems: readonly string[]): PenstockError {

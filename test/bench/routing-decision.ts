@@ -1,28 +1,47 @@
-import { parseArgs } from "node:util";
-import { policies } from "../../runtime/gateway/routing/index.ts";
-import type { RouteRequest } from "../../runtime/gateway/routing/policy.ts";
+import type { Policy, RouteRequest } from "../../runtime/gateway/routing/policy.ts";
 import { prefixHashes } from "../../runtime/gateway/routing/prefix-hash.ts";
-import { PrefixIndex } from "../../runtime/gateway/routing/prefix-index.ts";
 import { Router } from "../../runtime/gateway/routing/router.ts";
 import { quantile } from "./figures.ts";
 import { generateConversations, generateSharedPrefixes, seeded, type TraceRequest } from "./routing-trace.ts";
 
-const help = `Measures what a routing decision costs: look-up of the prefix, choice, and books; hashing of the prompt apart.
-
-Usage: node test/bench/routing-decision.ts [--policy predicted_cost]
-`;
-
-const { values } = parseArgs({
-  options: { policy: { type: "string", default: "predicted_cost" }, help: { type: "boolean", default: false } },
-});
-
 /** Prompt of 12k tokens, the mean of Mooncake's conversations; and one of 220 KB, where other gateways fall over. */
 const promptSizes = [48 * 1_024, 220 * 1_024];
 const rounds = 20_000;
+/** What a decision shall take at most, at `targetReplicas`. */
+const targetMicroseconds = 50;
+const targetReplicas = 100;
 
-function promptOf(sizeBytes: number): Uint8Array {
-  const random = seeded(sizeBytes);
-  return new Uint8Array(sizeBytes).map(() => Math.floor(random() * 256));
+/** Times of one thing, in microseconds. */
+export interface DecisionTimes {
+  readonly what: string;
+  readonly p50: number;
+  readonly p99: number;
+  /** What the median must stay under; null for a figure that is only there to know. */
+  readonly target: number | null;
+}
+
+/** What a routing decision costs: look-up of the prefix, choice, and books; hashing of the prompt apart. */
+export function decisionTimes(policy: Policy): DecisionTimes[] {
+  const kinds = { conversations: generateConversations(1), "shared prefixes": generateSharedPrefixes(1) };
+  return [
+    ...promptSizes.map(hashing),
+    ...[8, targetReplicas, 1_000].flatMap((replicas) =>
+      Object.entries(kinds).map(([kind, trace]) => ({
+        what: `decision, ${kind}, ${replicas.toLocaleString("en")} replicas`,
+        ...deciding(policy, requestsOf(trace), replicas),
+        target: replicas === targetReplicas ? targetMicroseconds : null,
+      })),
+    ),
+  ];
+}
+
+/** Prints them. */
+export function printDecisions(times: readonly DecisionTimes[]): void {
+  for (const { what, p50, p99, target } of times) {
+    const number = (value: number): string => value.toFixed(1).padStart(7);
+    const goal = target === null ? "" : `  target ${target} µs: ${p50 < target ? "met" : "MISSED"}`;
+    process.stdout.write(`${what.padEnd(44)} p50 ${number(p50)} µs  p99 ${number(p99)} µs${goal}\n`);
+  }
 }
 
 function microseconds(work: () => void): number {
@@ -31,12 +50,11 @@ function microseconds(work: () => void): number {
   return (performance.now() - started) * 1_000;
 }
 
-function hashing(): void {
-  for (const sizeBytes of promptSizes) {
-    const prompt = promptOf(sizeBytes);
-    const samples = Array.from({ length: 2_000 }, () => microseconds(() => prefixHashes(prompt)));
-    report(`hash of ${sizeBytes / 1_024} KB`, samples);
-  }
+function hashing(sizeBytes: number): DecisionTimes {
+  const random = seeded(sizeBytes);
+  const prompt = new Uint8Array(sizeBytes).map(() => Math.floor(random() * 256));
+  const samples = Array.from({ length: 2_000 }, () => microseconds(() => prefixHashes(prompt)));
+  return { what: `hash of ${sizeBytes / 1_024} KB`, ...ofSamples(samples), target: null };
 }
 
 /** Requests whose prompts all have 48 blocks, 12k tokens, and share as much as those of the trace do. */
@@ -49,16 +67,13 @@ function requestsOf(trace: readonly TraceRequest[]): RouteRequest[] {
   }));
 }
 
-function deciding(what: string, requests: readonly RouteRequest[], replicas: number): void {
-  const policy = Object.values(policies).find(({ name }) => name === values.policy);
-  if (policy === undefined) throw new Error(`there is no policy ${values.policy}`);
-  const index = new PrefixIndex();
-  const router = new Router({ policy, index });
+function deciding(policy: Policy, requests: readonly RouteRequest[], replicas: number): { p50: number; p99: number } {
+  const router = new Router({ policy });
   for (let replica = 0; replica < replicas; replica += 1) router.add(`replica-${replica}`);
   const samples: number[] = [];
   for (let round = 0; round < rounds; round += 1) {
     const request = requests[round % requests.length];
-    if (request === undefined) return;
+    if (request === undefined) throw new Error("a trace has requests");
     const nowMs = round * 10;
     samples.push(
       microseconds(() => {
@@ -68,21 +83,9 @@ function deciding(what: string, requests: readonly RouteRequest[], replicas: num
       }),
     );
   }
-  report(`${what}, ${replicas} replicas`, samples.slice(rounds / 4));
-  if (replicas === 1_000) process.stdout.write(`index: ${(index.sizeBytes / 2 ** 20).toFixed(0)} MiB of table\n`);
+  return ofSamples(samples.slice(rounds / 4));
 }
 
-function report(what: string, samples: readonly number[]): void {
-  const at = (share: number): string => quantile(samples, share).toFixed(1).padStart(7);
-  process.stdout.write(`${what.padEnd(40)} p50 ${at(0.5)} µs  p99 ${at(0.99)} µs\n`);
-}
-
-if (values.help) {
-  process.stdout.write(help);
-} else {
-  hashing();
-  for (const replicas of [8, 100, 1_000]) {
-    deciding("conversations", requestsOf(generateConversations(1)), replicas);
-    deciding("shared prefixes", requestsOf(generateSharedPrefixes(1)), replicas);
-  }
+function ofSamples(samples: readonly number[]): { p50: number; p99: number } {
+  return { p50: quantile(samples, 0.5), p99: quantile(samples, 0.99) };
 }

@@ -3,7 +3,7 @@ import { policies } from "../../runtime/gateway/routing/index.ts";
 import { chwbl } from "../../runtime/gateway/routing/policies/chwbl.ts";
 import type { Policy } from "../../runtime/gateway/routing/policy.ts";
 import { costProfiles, type CostProfile } from "../fakes/engine/cost.ts";
-import { reportDecisions } from "./routing-decision.ts";
+import { decisionTimes, printDecisions } from "./routing-decision.ts";
 import { throughGateway, type Busy } from "./routing-gateway.ts";
 import { goal, measure, printRows, type Row, type Workload } from "./routing-report.ts";
 import { simulation, type Driver } from "./routing-simulation.ts";
@@ -152,7 +152,10 @@ async function main(): Promise<void> {
   if (both || values.simulated) await simulated();
   if (both) await realGateway({ seconds: 100, precision: 1.25 });
   else if (values["through-gateway"]) await realGateway({ seconds: Infinity, precision: 1.08 });
-  if (both && !values.json) reportDecisions(policies.predicted_cost, 100);
+  if (!both) return;
+  const times = decisionTimes(policies.predicted_cost);
+  if (values.json) process.stdout.write(`${JSON.stringify({ times })}\n`);
+  else printDecisions(times);
 }
 
 if (values.help) process.stdout.write(help);

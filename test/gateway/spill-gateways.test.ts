@@ -175,6 +175,7 @@ describe("a gateway as a program", () => {
     ]);
     expect(cloud.asked[0]?.headers.authorization).toBe(`Bearer ${secret}`);
     expect(impostor.asked).toEqual([]);
+    expect(program.output()).toContain('"provider":"impostor","reason":"its connection failed"');
     cloud.answer = json(error("bad key", "invalid_api_key"), 401);
     const late = ask().catch(() => null);
     await expect.poll(() => program.output()).toContain("it refuses our account with 401: check the key");

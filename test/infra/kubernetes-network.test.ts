@@ -58,6 +58,7 @@ describe.each(renderedStacks)("%s", (stack) => {
     const to = { to: gateway, port: 8443 };
     expect(mayReach(rendered, somewhere, to)).toBe(isOpen);
     expect(mayReach(rendered, { address: "198.51.100.9" }, to)).toBe(true);
+    expect(mayReach(rendered, { address: rendered.plan.network.cidr.replace(/\/.*/, "") }, to)).toBe(true);
     expect(mayReach(rendered, stranger, to)).toBe(false);
     expect(mayReach(rendered, { ...stranger, namespaceLabels: { "penstock.dev/client": "true" } }, to)).toBe(true);
     expect(mayReach(rendered, agentOf("small"), to)).toBe(false);

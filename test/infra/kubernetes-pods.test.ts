@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
-import type { PlannedFleet } from "../../infra/plan/plan.ts";
+import { placeholderOutputs } from "../../infra/commands/manifests/placeholders.ts";
+import { agentPod } from "../../infra/kubernetes/agent-pod.ts";
+import type { CloudPlan, PlannedFleet } from "../../infra/plan/plan.ts";
 import {
   at,
   containersOf,
@@ -78,10 +80,9 @@ describe.each(renderedStacks)("%s", (stack) => {
           capabilities: { drop: ["ALL"] },
         });
       }
-      for (const volume of list(pod.spec, "volumes")) {
-        const hostPath = at(volume, "hostPath");
-        if (hostPath !== undefined) expect(hostPath).toEqual({ path: folder, type: "Directory" });
-      }
+      const hostPaths = list(pod.spec, "volumes").flatMap((volume) => at(volume, "hostPath") ?? []);
+      const isAgent = at(pod.labels, "app.kubernetes.io/name") === "penstock-agent";
+      expect(hostPaths).toEqual(isAgent ? [{ path: folder, type: "Directory" }] : []);
     }
     const rules = list(object(rendered, "ValidatingAdmissionPolicy", "penstock-pods"), "spec", "validations");
     expect(rules.map((rule) => String(at(rule, "expression"))).join("\n")).toContain(`v.hostPath.path == '${folder}'`);
@@ -166,15 +167,16 @@ describe.each(renderedStacks)("%s", (stack) => {
         .toSorted((one, other) => one.order - other.order);
       const { spec } = podOf(rendered, fleet);
       const preferred = list(spec, "affinity", "nodeAffinity", "preferredDuringSchedulingIgnoredDuringExecution");
-      if (variants.length < 2) expect(preferred).toEqual([]);
-      else {
-        const names = preferred.map((each) =>
+      const names = preferred.map((each) =>
+        at(
           list(each, "preference", "matchExpressions").find((one) => at(one, "key") === "penstock.dev/variant"),
-        );
-        expect(names.map((each) => at(each, "values", 0))).toEqual(variants.map(({ name }) => name));
-        const weights = preferred.map((each) => Number(at(each, "weight")));
-        expect(weights).toEqual(weights.toSorted((one, other) => other - one));
-      }
+          "values",
+          0,
+        ),
+      );
+      expect(names).toEqual(variants.length < 2 ? [] : variants.map(({ name }) => name));
+      const weights = preferred.map((each) => Number(at(each, "weight")));
+      expect(weights).toEqual(weights.toSorted((one, other) => other - one));
     }
   });
 
@@ -242,4 +244,26 @@ it("spreads gateways over nodes that they can use", async () => {
     // Otherwise each GPU node counts as an empty one, and no gateway may be placed any more.
     expect(at(constraint, "nodeTaintsPolicy")).toBe("Honor");
   }
+});
+
+it("gives replicas over several nodes of AWS their network cards, where the plugin for them is installed", async () => {
+  const { plan } = await renderedOf("aws-prod");
+  const fleet = plan.fleets.find(({ pool }) =>
+    plan.pools.some((each) => each.group === pool && each.node.efaInterfaces > 0),
+  );
+  const [plugin] = plan.addOns;
+  if (fleet === undefined || plugin === undefined) throw new Error("no pool of AWS has EFA");
+  const cards = Math.min(
+    ...plan.pools.filter(({ group }) => group === fleet.pool).map(({ node }) => node.efaInterfaces),
+  );
+  const limits = (nodesPerReplica: number, addOns: CloudPlan["addOns"]): unknown => {
+    const changed = { ...plan, addOns };
+    const cluster = { plan: changed, cloud: placeholderOutputs(changed), options: {} };
+    const pod = agentPod(cluster, { ...fleet, nodesPerReplica }, { configMap: "c", checksums: {} });
+    return at(pod, "spec", "containers", 0, "resources", "limits", "vpc.amazonaws.com/efa");
+  };
+  const withPlugin = [...plan.addOns, { ...plugin, name: "aws-efa-k8s-device-plugin" }];
+  expect(limits(2, withPlugin)).toBe(String(cards));
+  expect(limits(1, withPlugin)).toBeUndefined();
+  expect(limits(2, plan.addOns)).toBeUndefined();
 });

@@ -32,6 +32,12 @@ const without = new Set([
   "penstock_gateway_usage_estimated_total",
 ]);
 
+const brackets = [
+  ["(", ")"],
+  ["[", "]"],
+  ["{", "}"],
+] as const;
+
 /** Labels that Prometheus adds to what it scrapes. */
 const added = new Set(["pod", "le"]);
 
@@ -101,9 +107,7 @@ test("every series and label that dashboards and alerts name is one that a gatew
 test("queries are whole: brackets close, and each line is named after a label that there is", async () => {
   for (const expr of await expressions()) {
     const plain = expr.replaceAll(/"[^"]*"/g, "");
-    for (const [open, close] of ["()", "[]", "{}"].map((pair) => [...pair] as const)) {
-      expect(plain.split(open ?? "").length, expr).toBe(plain.split(close ?? "").length);
-    }
+    for (const [open, close] of brackets) expect(plain.split(open).length, expr).toBe(plain.split(close).length);
   }
   const { plan } = await renderedOf("aws-prod");
   for (const { rows } of dashboardsOf(plan)) {

@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { stringify } from "yaml";
-import { stackFile, stackFileNames } from "../../infra/commands/stack-files.ts";
+import { stackFile, stackNames as namesOfFiles } from "../../infra/commands/stack-files.ts";
 import { planText } from "../../infra/commands/plan/text.ts";
 import { costParts, costRange } from "../../infra/plan/cost-range.ts";
 import { temporaryFolder } from "../support/folders.ts";
@@ -78,7 +78,7 @@ describe("npm run plan", () => {
 
 describe("stack files", () => {
   test("a name or a path", async () => {
-    expect(await stackFileNames()).toEqual([...stackNames]);
+    expect(await namesOfFiles()).toEqual([...stackNames]);
     expect(await stackFile("azure-dev")).toMatchObject({
       name: "azure-dev",
       path: expect.stringMatching(/Pulumi\.azure-dev\.yaml$/),

@@ -25,10 +25,6 @@ function fleetOf(stack: WrittenStack): PlannedFleet {
   return first;
 }
 
-function like(problem: string | RegExp): unknown {
-  return problem instanceof RegExp ? expect.stringMatching(problem) : expect.stringContaining(problem);
-}
-
 const on = (size: string, change: WrittenStack = {}): { pool: WrittenStack } => ({
   pool: { sizes: [size], ...change },
 });
@@ -254,7 +250,7 @@ describe("what cannot work is refused with its path, the arithmetic and a remedy
       "cluster.systemSize: no size named `t3.nano` in the catalogue; there are m7i.xlarge",
     ],
   ])("%s", (_, stack, problem) => {
-    expect(refusalOf(stack)).toEqual(like(problem));
+    expect(refusalOf(stack)).toMatch(problem);
   });
 
   function require8b(): WrittenStack {

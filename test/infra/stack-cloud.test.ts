@@ -1,4 +1,4 @@
-import Ajv from "ajv/dist/2020.js";
+import { Ajv2020 } from "ajv/dist/2020.js";
 import { readFileSync, readdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
@@ -173,7 +173,7 @@ test("cross-checks take a checked stack and answer with nothing when it is good"
 describe("stack files", () => {
   const folder = new URL("../../stacks/", import.meta.url);
   const files = readdirSync(folder).filter((name) => name.endsWith(".yaml"));
-  const validate = new Ajv({ strict: false, validateFormats: false }).compile(stackFileSchema());
+  const validate = new Ajv2020({ strict: false, validateFormats: false }).compile(stackFileSchema());
 
   test("all are there", () => {
     expect(files.toSorted()).toEqual(

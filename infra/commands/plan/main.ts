@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
 import { PenstockError } from "../../../runtime/contracts/errors.ts";
 import { parsed, runCommand } from "../cli.ts";
-import { plannedStack, stackFileNames } from "../stack-files.ts";
+import { plannedStack, stackNames } from "../stack-files.ts";
 import { planText } from "./text.ts";
 
 const help = `Prints what a stack becomes: pools, fleets, models, what stands beside them, cost, and the reason of each.
@@ -27,7 +27,7 @@ async function main(): Promise<void> {
   }
   const [name, ...others] = positionals;
   if (name === undefined || others.length > 0) {
-    const names = await stackFileNames();
+    const names = await stackNames();
     throw new PenstockError("invalid_config", `Name one stack: ${names.join(", ")}; see --help.`);
   }
   const { plan } = await plannedStack(name);
