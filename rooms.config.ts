@@ -25,7 +25,7 @@ export const rooms = {
   "infra/azure": ["runtime/contracts", "infra/lib", "infra/plan"],
   "infra/aws": ["runtime/contracts", "infra/lib", "infra/plan"],
   "infra/kubernetes": ["runtime/contracts", "runtime/engines", "infra/lib", "infra/plan"],
-  "infra/cost": ["infra/catalog", "infra/stack", "infra/plan"],
+  "infra/cost": ["runtime/contracts", "infra/catalog", "infra/stack", "infra/plan"],
   "infra/commands": [
     "runtime/contracts",
     "runtime/lib",
@@ -36,6 +36,7 @@ export const rooms = {
     "infra/plan",
     "infra/kubernetes",
     "infra/cost",
+    "infra/capacity",
     "infra/lib",
   ],
   policies: ["runtime/contracts", "infra/catalog", "infra/plan", "infra/cost"],

@@ -33,7 +33,7 @@ export function makeNetwork(scope: Scope): Network {
       },
       child,
     );
-    const gateways = makeEgress(vpc, context);
+    const { gateways, ready } = makeEgress(vpc, context);
     const tables = new Map(plan.zones.map((zone) => [zone, routeTable(`private-${zone}`, vpc, context)]));
     const routes = [...tables].map(([zone, table]) =>
       wayOut(
@@ -47,7 +47,11 @@ export function makeNetwork(scope: Scope): Network {
       association(`private-${zone}`, { subnetId: id, routeTableId: firstOf(tables, zone).id }, child),
     );
     const endpoints = makeEndpoints({ vpc, tables: [...tables.values()], subnets: [...subnets.values()] }, context);
-    return { vpcId: vpc.id, subnets, ready: [...routes, ...links, ...endpoints, silentDefault(vpc, context)] };
+    return {
+      vpcId: vpc.id,
+      subnets,
+      ready: [...ready, ...routes, ...links, ...endpoints, silentDefault(vpc, context)],
+    };
   });
 }
 
@@ -67,33 +71,37 @@ function firstOf<Value>(values: ReadonlyMap<string, Value>, key?: string): Value
   return value;
 }
 
+/** Ways to the internet. */
+interface Egress {
+  readonly gateways: ReadonlyMap<string, ec2.NatGateway>;
+  readonly ready: readonly pulumi.Resource[];
+}
+
 /**
  * NAT gateways by zone. In production each zone has its own, so that one zone's failure is not the others'; in development
  * there is one for all (0.045 USD an hour saved for each).
  */
-function makeEgress(vpc: ec2.Vpc, context: Context): ReadonlyMap<string, ec2.NatGateway> {
+function makeEgress(vpc: ec2.Vpc, context: Context): Egress {
   const { scope, child } = context;
   const { plan } = scope;
   const internet = new ec2.InternetGateway("internet", { vpcId: vpc.id, tags: named(scope, "internet") }, child);
   const table = routeTable("public", vpc, context);
-  const route = wayOut("public", { routeTableId: table.id, gatewayId: internet.id }, child);
-  const publics = plan.zones.map((zone) => {
-    const made = subnet("public", zone, { vpc, context });
-    association(`public-${zone}`, { subnetId: made.id, routeTableId: table.id }, child);
-    return [zone, made] as const;
+  const subnets = plan.zones.map((zone) => ({ zone, subnetId: subnet("public", zone, { vpc, context }).id }));
+  const ready = [
+    wayOut("public", { routeTableId: table.id, gatewayId: internet.id }, child),
+    ...subnets.map(({ zone, subnetId }) => association(`public-${zone}`, { subnetId, routeTableId: table.id }, child)),
+  ];
+  const withNat = plan.environment === "prod" ? subnets : subnets.slice(0, 1);
+  const gateways = withNat.map(({ zone, subnetId }) => {
+    const address = new ec2.Eip(`nat-${zone}`, { domain: "vpc", tags: named(scope, `nat-${zone}`) }, child);
+    const gateway = new ec2.NatGateway(
+      `nat-${zone}`,
+      { subnetId, allocationId: address.id, tags: named(scope, `nat-${zone}`) },
+      { ...child, dependsOn: ready },
+    );
+    return [zone, gateway] as const;
   });
-  const withNat = plan.environment === "prod" ? publics : publics.slice(0, 1);
-  return new Map(
-    withNat.map(([zone, { id: subnetId }]) => {
-      const address = new ec2.Eip(`nat-${zone}`, { domain: "vpc", tags: named(scope, `nat-${zone}`) }, child);
-      const gateway = new ec2.NatGateway(
-        `nat-${zone}`,
-        { subnetId, allocationId: address.id, tags: named(scope, zone) },
-        { ...child, dependsOn: route },
-      );
-      return [zone, gateway];
-    }),
-  );
+  return { gateways: new Map(gateways), ready };
 }
 
 /** Tags by which load balancers and Karpenter find their subnets. */

@@ -10,6 +10,10 @@ export function serviceAnnotations({ plan, tags }: Scope): CloudOutputs["service
   return {
     [`${prefix}-type`]: "nlb",
     [`${prefix}-internal`]: String(plan.gateway.config.internal),
+    // Two checks that fail, in 20 s, and a node has no gateway any more: as long as one waits before it stops.
+    [`${prefix}-healthcheck-interval`]: "10",
+    [`${prefix}-healthcheck-healthy-threshold`]: "2",
+    [`${prefix}-healthcheck-unhealthy-threshold`]: "2",
     // A zone without a gateway pod passes its connections on to the others.
     [`${prefix}-cross-zone-load-balancing-enabled`]: "true",
     [`${prefix}-additional-resource-tags`]: pairs.map(([key, value]) => `${key}=${value}`).join(","),

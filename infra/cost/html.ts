@@ -1,13 +1,18 @@
 import { chartsOf, legendOf } from "./charts.ts";
-import { documentOf, type List, type Table } from "./document.ts";
+import { documentOf, type CostDocument, type List, type Table } from "./document.ts";
 import { escaped } from "./escape.ts";
 import { amountText, hourly, type Amount } from "./money.ts";
 import type { CostReport } from "./report.ts";
 import { style } from "./style.ts";
 
-/** One page that stands alone: it loads nothing, runs nothing, prints, and follows the reader's light or dark setting. */
+/** A report as a page with its charts. */
 export function htmlPage(report: CostReport): string {
-  const { title, subtitle, warnings, sections } = documentOf(report);
+  const charts = `<section class="charts">\n${legendOf(report)}\n${chartsOf(report)}\n</section>`;
+  return pageOf(documentOf(report), `${cards(report)}\n${charts}`);
+}
+
+/** One page that stands alone: it loads nothing, runs nothing, prints, and follows the reader's light or dark setting. */
+export function pageOf({ title, subtitle, warnings, sections }: CostDocument, top = ""): string {
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -24,11 +29,7 @@ export function htmlPage(report: CostReport): string {
 ${warnings.map((warning) => `<p class="warning">${escaped(warning)}</p>`).join("\n")}
 </header>
 <main>
-${cards(report)}
-<section class="charts">
-${legendOf(report)}
-${chartsOf(report)}
-</section>
+${top}
 ${sections.map(section).join("\n")}
 </main>
 </body>

@@ -27,7 +27,7 @@ h2 { margin: 34px 0 10px; font-size: 18px; }
 rect.perhaps { fill-opacity: .4; } i.perhaps { background: var(--pool2); opacity: .4; }
 figure { margin: 18px 0 26px; }
 figcaption { margin-bottom: 6px; font-weight: 600; }
-.bar { display: grid; grid-template-columns: 230px 1fr 220px; gap: 12px; align-items: center; margin: 5px 0; font-size: 13px; }
+.bar { display: grid; grid-template-columns: 220px 1fr 245px; gap: 12px; align-items: center; margin: 5px 0; font-size: 13px; }
 .bar svg { display: block; width: 100%; height: 22px; border-radius: 3px; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; }
@@ -40,6 +40,7 @@ th.number, td.number { text-align: right; white-space: nowrap; }
 ul { margin: 6px 0; padding-left: 20px; } li { margin: 2px 0; overflow-wrap: anywhere; }
 @media (max-width: 700px) { body { padding: 16px 12px 40px; } .cards { grid-template-columns: 1fr 1fr; gap: 8px; }
   .card { padding: 9px 10px; } .card .value { font-size: 15px; }
+  th, td { padding: 5px 6px; } table { font-size: 12px; } td.number { white-space: normal; } td:first-child { min-width: 96px; }
   .bar { grid-template-columns: 1fr auto; gap: 2px 8px; margin: 9px 0; } .bar svg { grid-column: 1 / -1; grid-row: 2; height: 16px; } }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } .wide { overflow: visible; border: 0; }
   table { font-size: 10px; } th, td { padding: 3px 5px; } td.number { white-space: normal; } section, figure, tr { break-inside: avoid; }

@@ -152,7 +152,12 @@ class Client {
 
   async send(
     body: string,
-  ): Promise<{ readonly sentMs: number; readonly firstMs: number; readonly endMs: number; readonly cachedTokens: number }> {
+  ): Promise<{
+    readonly sentMs: number;
+    readonly firstMs: number;
+    readonly endMs: number;
+    readonly cachedTokens: number;
+  }> {
     const sentMs = performance.now();
     const answer = await this.#agent.request({
       origin: this.#origin,

@@ -140,7 +140,8 @@ const tooBusy = { core: 0.7, goal: 0.05 };
 
 function tellBusy(what: string, { gateway, engines, load, lateP99Ms }: Busy, scale: number): void {
   const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
-  const isBusy = gateway > tooBusy.core || engines + load > tooBusy.core || lateP99Ms * scale > goal.ttftMs * tooBusy.goal;
+  const isBusy =
+    gateway > tooBusy.core || engines + load > tooBusy.core || lateP99Ms * scale > goal.ttftMs * tooBusy.goal;
   process.stderr.write(
     `${what}: of a core gateway ${percent(gateway)}, engines ${percent(engines)}, load ${percent(load)}; load late by ` +
       `${lateP99Ms.toFixed(0)} ms at most in 99 of 100${isBusy ? "  WARNING: this machine is too busy for this time scale" : ""}\n`,

@@ -48,6 +48,13 @@ describe("the deployment in a cluster", () => {
     expect(await valueOf(result.adminKey)).toBe("value-of-admin-key");
   });
 
+  it.each(["aws-prod", "azure-prod"] as const)("gives every resource of %s a name of its own", async (stack) => {
+    const { resources } = await deployed(await planOf(stack));
+    const names = resources.map(({ type, name }) => `${type} ${name}`);
+    expect(names.length).toBeGreaterThan(50);
+    expect(names.filter((name, position) => names.indexOf(name) < position)).toEqual([]);
+  });
+
   it("puts the passwords of stores in the cluster into both ends", async () => {
     const { resources } = await deployed(await planOf("aws-dev"));
     const data = (name: string) => find(resources, "kubernetes:core/v1:Secret", name).inputs["stringData"];

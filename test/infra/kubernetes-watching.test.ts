@@ -175,9 +175,8 @@ describe("dashboards", () => {
     expect(maps).toHaveLength(5);
     for (const map of maps) {
       expect(map.metadata.namespace).toBe("penstock-monitoring");
-      expect(JSON.parse(String(at(map, "data", `${map.metadata.name}.json`)))).toMatchObject({
-        uid: map.metadata.name,
-      });
+      const uid = map.metadata.name.replace(/^dashboard-/, "");
+      expect(JSON.parse(String(at(map, "data", `${uid}.json`)))).toMatchObject({ uid });
     }
   });
 });

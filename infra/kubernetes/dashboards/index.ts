@@ -23,11 +23,12 @@ export function dashboards(cluster: Cluster): void {
   const { plan } = cluster;
   for (const dashboard of dashboardsOf(plan)) {
     const { uid } = dashboard;
+    const name = `dashboard-${uid}`;
     declare(cluster, k8s.core.v1.ConfigMap, {
       metadata: {
-        name: uid,
+        name,
         namespace: namespaces.monitoring,
-        labels: { ...labels(plan, uid, "dashboard"), grafana_dashboard: "1" },
+        labels: { ...labels(plan, name, "dashboard"), grafana_dashboard: "1" },
       },
       data: { [`${uid}.json`]: JSON.stringify(grafanaJson(dashboard), null, 1) },
     });

@@ -6,6 +6,7 @@ import type { AnswerHead } from "./answer-head.ts";
 import { AnswerParser, type AnswerEvents } from "./answer-parser.ts";
 import { Deadline } from "./deadline.ts";
 import { writeHead } from "./request-head.ts";
+import { upload } from "./upload.ts";
 
 /** One request. */
 export interface UpstreamRequest {
@@ -20,7 +21,7 @@ export interface UpstreamRequest {
   readonly bodyTimeout: number;
 }
 
-/** How who gets an answer steers it. */
+/** How who gets an answer steers it. Once that is over, nothing of it has an effect. */
 export interface AnswerControl {
   /** Ends the connection; `onResponseError` hears of `reason`. */
   abort(reason: Error): void;
@@ -55,19 +56,23 @@ export interface ConnectionOptions {
 /** A body up to this is copied behind its head, since one buffer leaves faster than two. */
 const maxJoinedBytes = 16_384;
 
+/** Of no request. */
+const over: AnswerControl = { abort: () => undefined, pause: () => undefined, resume: () => undefined };
+
 /** The other side closes first if it says when: this much before, no request may be sent any more. */
 const hintMarginMs = 1_000;
 
 /** A connection to one server, with one request at a time. */
-export class Connection implements AnswerControl, AnswerEvents {
+export class Connection implements AnswerEvents {
   readonly #options: ConnectionOptions;
   readonly #socket: Socket;
   readonly #deadline = new Deadline(() => this.#onLate());
   #parser: AnswerParser | null = null;
   #request: UpstreamRequest | null = null;
+  #control = over;
   #handler: AnswerHandler | null = null;
-  /** The whole body is on its way. */
-  #isSent = false;
+  /** A body that has not left as a whole. */
+  #upload: Disposable | null = null;
   #persists = true;
   #isConnected = false;
   #isPaused = false;
@@ -104,9 +109,19 @@ export class Connection implements AnswerControl, AnswerEvents {
   send(request: UpstreamRequest, handler: AnswerHandler): void {
     this.#request = request;
     this.#handler = handler;
-    this.#isSent = false;
     this.#isPaused = false;
-    handler.onRequestStart(this);
+    this.#control = {
+      abort: (reason) => {
+        if (this.#request === request) this.#fail(reason);
+      },
+      pause: () => {
+        if (this.#request === request) this.#pause();
+      },
+      resume: () => {
+        if (this.#request === request && this.#isPaused) this.#resume(request);
+      },
+    };
+    handler.onRequestStart(this.#control);
     // It may have given up already.
     if (this.#handler === null) return;
     this.#parser = new AnswerParser(request.method, this);
@@ -116,26 +131,6 @@ export class Connection implements AnswerControl, AnswerEvents {
     } catch (error) {
       this.#fail(error instanceof Error ? error : new TypeError(String(error)));
     }
-  }
-
-  abort(reason: Error): void {
-    this.#fail(reason);
-  }
-
-  pause(): void {
-    this.#isPaused = true;
-    this.#deadline.clear();
-    this.#socket.pause();
-  }
-
-  resume(): void {
-    if (!this.#isPaused || this.#request === null) return;
-    this.#isPaused = false;
-    this.#deadline.set(this.#request.bodyTimeout);
-    const held = this.#held;
-    this.#held = null;
-    if (held !== null) this.#read(held);
-    if (!this.#isPaused) this.#socket.resume();
   }
 
   /** Ends an idle connection, and fails what runs. */
@@ -151,18 +146,32 @@ export class Connection implements AnswerControl, AnswerEvents {
       this.#options.idleTimeoutMs,
       hint === undefined ? Infinity : Number(hint) * 1_000 - hintMarginMs,
     );
-    this.#handler?.onResponseStart(this, status, headers);
+    this.#handler?.onResponseStart(this.#control, status, headers);
   }
 
   onData(chunk: Buffer): boolean {
-    this.#handler?.onResponseData(this, chunk);
+    this.#handler?.onResponseData(this.#control, chunk);
     return !this.#isPaused && this.#handler !== null;
   }
 
   onEnd(): void {
-    const handler = this.#handler;
+    this.#handler?.onResponseEnd();
     this.#handler = null;
-    handler?.onResponseEnd();
+  }
+
+  #pause(): void {
+    this.#isPaused = true;
+    this.#deadline.clear();
+    this.#socket.pause();
+  }
+
+  #resume(request: UpstreamRequest): void {
+    this.#isPaused = false;
+    this.#deadline.set(request.bodyTimeout);
+    const held = this.#held;
+    this.#held = null;
+    if (held !== null) this.#read(held);
+    if (!this.#isPaused) this.#socket.resume();
   }
 
   #read(bytes: Buffer): void {
@@ -186,8 +195,9 @@ export class Connection implements AnswerControl, AnswerEvents {
 
   /** The answer is whole. More bytes, or a request that is not, leave the connection in a state that nobody knows. */
   #finish(hasMore: boolean): void {
+    const isSent = this.#upload === null;
     this.#letGo();
-    if (hasMore || !this.#persists || !this.#isSent || this.#idleTimeoutMs <= 0) {
+    if (hasMore || !this.#persists || !isSent || this.#idleTimeoutMs <= 0) {
       this.#socket.destroy();
       return;
     }
@@ -198,9 +208,7 @@ export class Connection implements AnswerControl, AnswerEvents {
   }
 
   #onEnd(): void {
-    // What was held back comes first.
-    const parser = this.#parser;
-    if (this.#held === null && parser?.close() === true) this.#finish(true);
+    if (this.#parser?.close() === true) this.#finish(true);
     else this.#fail(new errors.SocketError("other side closed"));
   }
 
@@ -213,16 +221,17 @@ export class Connection implements AnswerControl, AnswerEvents {
 
   #fail(error: Error): void {
     const handler = this.#handler;
+    const control = this.#control;
     this.#handler = null;
     this.#letGo();
     this.#socket.destroy();
-    handler?.onResponseError(this, error);
+    handler?.onResponseError(control, error);
   }
 
   #letGo(): void {
-    const body = this.#request?.body ?? null;
-    // Nobody takes the rest.
-    if (!this.#isSent && body !== null && !Buffer.isBuffer(body)) body.destroy();
+    this.#upload?.[Symbol.dispose]();
+    this.#upload = null;
+    this.#control = over;
     this.#request = null;
     this.#parser = null;
     this.#held = null;
@@ -234,13 +243,22 @@ export class Connection implements AnswerControl, AnswerEvents {
     if (body === null || Buffer.isBuffer(body)) {
       const isEmpty = body === null && (method === "GET" || method === "HEAD");
       this.#writeWhole(writeHead({ ...head, length: isEmpty ? null : (body?.length ?? 0) }), body);
-      this.#isSent = true;
       return;
     }
     const told = Number(headers["content-length"]);
     const length = Number.isSafeInteger(told) ? told : "chunked";
     this.#socket.write(writeHead({ ...head, length }), "latin1");
-    this.#stream(request, body, length);
+    this.#upload = upload(
+      this.#socket,
+      { body, length },
+      {
+        onProgress: () => {
+          if (this.#isConnected && this.#parser?.hasHead !== true) this.#deadline.set(request.headersTimeout);
+        },
+        onSent: () => (this.#upload = null),
+        onFailed: (error) => this.#fail(error),
+      },
+    );
   }
 
   #writeWhole(head: string, body: Buffer | null): void {
@@ -257,41 +275,5 @@ export class Connection implements AnswerControl, AnswerEvents {
       socket.write(body);
       socket.uncork();
     }
-  }
-
-  /** Sends a body as fast as the other side takes it, and no other number of bytes than `length`. */
-  #stream(request: UpstreamRequest, body: Readable, length: number | "chunked"): void {
-    const socket = this.#socket;
-    const isCurrent = (): boolean => this.#request === request;
-    let sent = 0;
-    const onDrain = (): void => void body.resume();
-    socket.on("drain", onDrain);
-    body.on("data", (chunk: Buffer) => {
-      if (!isCurrent()) return;
-      sent += chunk.length;
-      if (typeof length === "number" && sent > length)
-        return this.#fail(new errors.RequestContentLengthMismatchError());
-      if (this.#parser?.hasHead !== true) this.#deadline.set(request.headersTimeout);
-      if (length === "chunked") socket.write(`${chunk.length.toString(16)}\r\n`, "latin1");
-      const takesMore = socket.write(chunk);
-      if (length === "chunked") socket.write("\r\n", "latin1");
-      if (!takesMore) body.pause();
-    });
-    body.once("end", () => {
-      socket.off("drain", onDrain);
-      if (!isCurrent()) return;
-      if (typeof length === "number" && sent !== length) {
-        this.#fail(new errors.RequestContentLengthMismatchError());
-        return;
-      }
-      if (length === "chunked") socket.write("0\r\n\r\n", "latin1");
-      this.#isSent = true;
-    });
-    body.once("error", (error) => {
-      if (isCurrent()) this.#fail(error);
-    });
-    body.once("close", () => {
-      if (isCurrent() && !this.#isSent) this.#fail(new Error("the request's body was closed before its end"));
-    });
   }
 }

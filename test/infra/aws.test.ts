@@ -1,0 +1,417 @@
+import * as pulumi from "@pulumi/pulumi";
+import { describe, expect, test } from "vitest";
+import { deployAws } from "../../infra/aws/index.ts";
+import { retentionOf } from "../../infra/aws/logs.ts";
+import type { CloudOutputs } from "../../infra/cloud.ts";
+import type { CloudPlan, PlannedPool } from "../../infra/plan/plan.ts";
+import { planOf } from "../support/plans.ts";
+import { awsMocks } from "../support/pulumi/aws.ts";
+import { underMocks, valueOf, type MockOptions, type Registered } from "../support/pulumi/mocks.ts";
+
+interface Deployed {
+  readonly outputs: CloudOutputs;
+  readonly resources: readonly Registered[];
+  readonly of: (type: string) => Registered[];
+  /** The only one of a type; with a name, the only one of that name. */
+  readonly only: (type: string, name?: string) => Registered;
+}
+
+async function deployed(plan: CloudPlan, options: Pick<MockOptions<unknown>, "config"> = {}): Promise<Deployed> {
+  const { resources, result } = await underMocks({ program: () => deployAws(plan), ...awsMocks, ...options });
+  // `ec2/vpc:Vpc` is written as `ec2:Vpc` here.
+  const of = (type: string): Registered[] =>
+    resources.filter((each) => each.type.replace(/^aws:(\w+)\/\w+:/, "$1:") === type);
+  return {
+    outputs: result,
+    resources,
+    of,
+    only: (type, name) => {
+      const [first, ...more] = of(type).filter((each) => name === undefined || each.name === name);
+      expect(more).toEqual([]);
+      if (first === undefined) throw new Error(`There is no ${type} ${name ?? ""}.`);
+      return first;
+    },
+  };
+}
+
+const plans = { dev: await planOf("aws-dev"), prod: await planOf("aws-prod") };
+
+/** Deployments of the stacks that come with Penstock: tests that change nothing share them. */
+const samples = new Map<string, Promise<Deployed>>();
+
+function sample(environment: "dev" | "prod"): Promise<Deployed> {
+  const made = samples.get(environment) ?? deployed(plans[environment]);
+  samples.set(environment, made);
+  return made;
+}
+
+/** A node group of H100s as fleets over several nodes get it, with changes. */
+function samplePool(changes: Partial<PlannedPool>): PlannedPool {
+  const pool = plans.prod.pools.find(({ size }) => size === "p5.48xlarge");
+  if (pool === undefined) throw new Error("The production stack has no H100.");
+  return { ...pool, provisioner: "node-group", placementGroup: true, zones: ["us-east-1b"], minNodes: 1, ...changes };
+}
+
+function withPool(changes: Partial<PlannedPool>): CloudPlan {
+  return { ...plans.prod, pools: [samplePool(changes)] };
+}
+
+type Json = Record<string, unknown>;
+
+function statementsOf(policy: unknown): Json[] {
+  // Policies of ours are objects with a list of statements.
+  return (JSON.parse(String(policy)) as { Statement: Json[] }).Statement;
+}
+
+function listOf(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : [value];
+}
+
+describe("node groups", () => {
+  const name = samplePool({}).name;
+
+  test("over several nodes: close together, EFA on each card, one disk of all NVMe, one node at a time", async () => {
+    const { only } = await deployed(withPool({}));
+    const group = only("eks:NodeGroup", `pool-${name}`).inputs;
+    expect(group).toMatchObject({
+      nodeGroupName: name,
+      amiType: "AL2023_x86_64_NVIDIA",
+      capacityType: "ON_DEMAND",
+      subnetIds: ["private-us-east-1b-id"],
+      scalingConfig: { minSize: 1, maxSize: 2, desiredSize: 1 },
+      updateConfig: { maxUnavailable: 1, updateStrategy: "MINIMAL" },
+      nodeRepairConfig: { enabled: true },
+      version: plans.prod.cluster.kubernetesVersion,
+    });
+    // Machines of a template say their own size.
+    expect(group).not.toHaveProperty("instanceTypes");
+    const template = only("ec2:LaunchTemplate", `pool-${name}`).inputs;
+    expect(template).toMatchObject({
+      instanceType: "p5.48xlarge",
+      placement: { groupName: `penstock-prod-${name}` },
+      metadataOptions: { httpTokens: "required", httpPutResponseHopLimit: 1 },
+      blockDeviceMappings: [{ ebs: { volumeSize: 256, volumeType: "gp3", encrypted: "true" } }],
+    });
+    expect(template).not.toHaveProperty("capacityReservationSpecification");
+    expect(only("ec2:PlacementGroup").inputs).toMatchObject({ name: `penstock-prod-${name}`, strategy: "cluster" });
+    const userData = Buffer.from(String(template["userData"]), "base64").toString();
+    expect(userData).toMatch(/^MIME-Version: 1\.0\nContent-Type: multipart\/mixed; boundary="penstock"\n/);
+    const [, config = ""] = /Content-Type: application\/node\.eks\.aws\n\n([^]*)\n--penstock--/.exec(userData) ?? [];
+    expect(JSON.parse(config)).toEqual({
+      apiVersion: "node.eks.aws/v1alpha1",
+      kind: "NodeConfig",
+      spec: { instance: { localStorage: { strategy: "RAID0" } } },
+    });
+  });
+
+  test("network cards: the first has the addresses, the others EFA alone, all of them both security groups", async () => {
+    const { only } = await deployed(withPool({}));
+    const interfaces = listOf(only("ec2:LaunchTemplate", `pool-${name}`).inputs["networkInterfaces"]);
+    const securityGroups = ["sg-cluster", "efa-id"];
+    expect(interfaces).toHaveLength(32);
+    expect(interfaces[0]).toMatchObject({ networkCardIndex: 0, deviceIndex: 0, interfaceType: "efa", securityGroups });
+    expect(interfaces[31]).toMatchObject({
+      networkCardIndex: 31,
+      deviceIndex: 1,
+      interfaceType: "efa-only",
+      securityGroups,
+    });
+    for (const rule of ["SecurityGroupIngressRule", "SecurityGroupEgressRule"]) {
+      expect(only(`vpc:${rule}`, rule.includes("Ingress") ? "efa-in" : "efa-out").inputs).toMatchObject({
+        securityGroupId: "efa-id",
+        referencedSecurityGroupId: "efa-id",
+        ipProtocol: "-1",
+      });
+    }
+    // EKS takes the group with this tag for the nodes' own, and there must be one.
+    expect(JSON.stringify(only("ec2:SecurityGroup", "efa").inputs["tags"])).not.toContain("kubernetes.io/cluster");
+  });
+
+  test("a size whose first card has no EFA has one card more", async () => {
+    const { node } = samplePool({});
+    const { only } = await deployed(withPool({ size: "p6-b300.48xlarge", node: { ...node, efaInterfaces: 16 } }));
+    const interfaces = listOf(only("ec2:LaunchTemplate", `pool-${name}`).inputs["networkInterfaces"]);
+    expect(interfaces).toHaveLength(17);
+    expect(interfaces[0]).toMatchObject({ networkCardIndex: 0, deviceIndex: 0, interfaceType: "interface" });
+    expect(interfaces[16]).toMatchObject({ networkCardIndex: 16, deviceIndex: 0, interfaceType: "efa-only" });
+  });
+
+  test("a size without EFA or NVMe has what EKS gives it", async () => {
+    const { node } = samplePool({});
+    const { only, of } = await deployed(withPool({ node: { ...node, efaInterfaces: 0, nvmeGiB: 0 } }));
+    const template = only("ec2:LaunchTemplate", `pool-${name}`).inputs;
+    expect(template).not.toHaveProperty("networkInterfaces");
+    expect(template).not.toHaveProperty("userData");
+    expect(of("ec2:SecurityGroup").map((group) => group.name)).not.toContain("efa");
+  });
+
+  test("a capacity block: aimed at it, and no placement group, which would keep nodes from it", async () => {
+    const { only, of } = await deployed(withPool({ capacity: "block", reservationId: "cr-1", minNodes: 0 }));
+    expect(only("eks:NodeGroup", `pool-${name}`).inputs).toMatchObject({
+      capacityType: "CAPACITY_BLOCK",
+      scalingConfig: { minSize: 0, desiredSize: 0 },
+    });
+    expect(only("ec2:LaunchTemplate", `pool-${name}`).inputs).toMatchObject({
+      instanceMarketOptions: { marketType: "capacity-block" },
+      capacityReservationSpecification: { capacityReservationTarget: { capacityReservationId: "cr-1" } },
+    });
+    expect(of("ec2:PlacementGroup")).toEqual([]);
+  });
+
+  test("a reservation is on demand, aimed at it; spot is spot", async () => {
+    const reserved = await deployed(withPool({ capacity: "reserved", reservationId: "cr-2" }));
+    expect(reserved.only("eks:NodeGroup", `pool-${name}`).inputs["capacityType"]).toBe("ON_DEMAND");
+    const template = reserved.only("ec2:LaunchTemplate", `pool-${name}`).inputs;
+    expect(template).toMatchObject({
+      capacityReservationSpecification: { capacityReservationTarget: { capacityReservationId: "cr-2" } },
+    });
+    expect(template).not.toHaveProperty("instanceMarketOptions");
+    const spot = await deployed(withPool({ capacity: "spot" }));
+    expect(spot.only("eks:NodeGroup", `pool-${name}`).inputs["capacityType"]).toBe("SPOT");
+  });
+
+  test("machines, disks and interfaces carry the tags: those of a template are not theirs", async () => {
+    const { only } = await deployed(withPool({}));
+    const specifications = listOf(only("ec2:LaunchTemplate", `pool-${name}`).inputs["tagSpecifications"]);
+    expect(specifications).toEqual(
+      ["instance", "volume", "network-interface"].map((resourceType) => ({
+        resourceType,
+        tags: { ...plans.prod.tags, Name: `penstock-prod-${name}` },
+      })),
+    );
+  });
+
+  test("a renamed pool keeps its nodes: aliases for all that is its own, and the names that AWS knows", async () => {
+    const { only } = await deployed(withPool({ formerNames: ["old"] }));
+    const template = only("ec2:LaunchTemplate", `pool-${name}`);
+    expect(template).toMatchObject({ aliases: ["pool-old"], ignoreChanges: ["name"] });
+    expect(only("ec2:PlacementGroup")).toMatchObject({ aliases: ["near-old"], ignoreChanges: ["name"] });
+    expect(only("eks:NodeGroup", `pool-${name}`)).toMatchObject({
+      aliases: ["pool-old"],
+      ignoreChanges: ["scalingConfig.desiredSize", "nodeGroupName"],
+    });
+  });
+
+  test("the autoscaler's priorities can name each node group's scaling group, and no pool of Karpenter's", async () => {
+    const { outputs } = await deployed({ ...plans.prod, pools: [...plans.prod.pools, samplePool({ name: "near" })] });
+    const patterns = outputs.nodeGroupPatterns;
+    expect(Object.keys(patterns)).toEqual(["near"]);
+    expect("eks-near-b4c5d6e7-1234-5678-9abc-def012345678").toMatch(new RegExp(String(patterns["near"])));
+    expect("eks-nearer-b4c5d6e7-1234-5678-9abc-def012345678").not.toMatch(new RegExp(String(patterns["near"])));
+  });
+
+  test("Karpenter places nodes in a group that has the pool's present name", async () => {
+    const { only, of } = await deployed(withPool({ provisioner: "karpenter", formerNames: ["old"] }));
+    expect(only("ec2:PlacementGroup")).toMatchObject({
+      inputs: { name: `penstock-prod-${name}` },
+      ignoreChanges: [],
+    });
+    expect(of("eks:NodeGroup").map((group) => group.name)).toEqual(["system"]);
+  });
+});
+
+describe("Karpenter", () => {
+  test("its nodes join with the role that its classes name", async () => {
+    const { only } = await sample("prod");
+    expect(only("iam:Role", "karpenter-node-role").inputs["name"]).toBe("penstock-prod-karpenter-node");
+    expect(only("eks:AccessEntry", "karpenter-node").inputs).toMatchObject({
+      principalArn: expect.stringMatching(/role\/penstock-prod-karpenter-node$/),
+      type: "EC2_LINUX",
+    });
+  });
+
+  test("it hears of what AWS takes away, in the queue that has the cluster's name", async () => {
+    const { only, of } = await sample("prod");
+    expect(only("sqs:Queue").inputs).toMatchObject({ name: "penstock-prod", sqsManagedSseEnabled: true });
+    const rules = of("cloudwatch:EventRule");
+    expect(rules).toHaveLength(5);
+    const targets = of("cloudwatch:EventTarget").map(({ inputs }) => inputs);
+    expect(targets.map(({ rule }) => rule).toSorted()).toEqual(rules.map(({ inputs }) => inputs["name"]).toSorted());
+    expect(new Set(targets.map(({ arn }) => arn))).toEqual(
+      new Set(["arn:aws:sqs:us-east-1:123456789012:penstock-prod"]),
+    );
+    expect(rules.map(({ inputs }) => String(inputs["eventPattern"])).join()).toContain(
+      "EC2 Spot Instance Interruption Warning",
+    );
+  });
+
+  test("it changes what carries the cluster's tags, and nothing else", async () => {
+    const { only } = await sample("prod");
+    const { policy } = only("iam:RolePolicy", "karpenter-policy").inputs;
+    // IAM's limit of what is written into a role.
+    expect(String(policy).length).toBeLessThan(10_240);
+    const changes = /^(ec2:(Create|Run|Terminate|Delete)|iam:(Create|Tag|Add|Remove|Delete))/;
+    for (const { Sid, Action, Condition, Resource } of statementsOf(policy)) {
+      const actions = listOf(Action).map(String);
+      expect(actions.some((action) => action.includes("*"))).toBe(false);
+      if (!actions.some((action) => changes.test(action))) continue;
+      // What is only used, such as a subnet, has no tag to ask for.
+      if (Sid === "StartFrom") expect(JSON.stringify(Resource)).not.toMatch(/instance\/|template|volume/);
+      else expect(JSON.stringify(Condition)).toContain("kubernetes.io/cluster/penstock-prod");
+    }
+    const pass = statementsOf(policy).find(({ Action }) => Action === "iam:PassRole");
+    expect(pass).toMatchObject({
+      Resource: "arn:aws:iam::123456789012:role/penstock-prod-karpenter-node",
+      Condition: { StringEquals: { "iam:PassedToService": "ec2.amazonaws.com" } },
+    });
+  });
+
+  test("a stack whose nodes are all of node groups has none of it", async () => {
+    const { of } = await deployed(withPool({}));
+    expect(of("sqs:Queue")).toEqual([]);
+    expect(of("eks:PodIdentityAssociation").map(({ name }) => name)).not.toContain("karpenter");
+  });
+
+  test("it finds subnets and the security group by their tags", async () => {
+    const { of, only } = await sample("prod");
+    const found = of("ec2:Subnet").filter(({ inputs }) =>
+      JSON.stringify(inputs["tags"]).includes('"karpenter.sh/discovery":"penstock-prod"'),
+    );
+    expect(found.map(({ name }) => name)).toEqual(["private-us-east-1a", "private-us-east-1b", "private-us-east-1c"]);
+    expect(only("ec2:Tag").inputs).toMatchObject({
+      resourceId: "sg-cluster",
+      key: "karpenter.sh/discovery",
+      value: "penstock-prod",
+    });
+  });
+});
+
+describe("the cluster", () => {
+  const admin = "arn:aws:iam::123456789012:role/platform";
+
+  test("private, encrypted, logged; GPUs are filled before the next node is touched", async () => {
+    const { only } = await sample("prod");
+    const cluster = only("eks:Cluster");
+    expect(cluster.inputs).toMatchObject({
+      name: "penstock-prod",
+      accessConfig: { authenticationMode: "API", bootstrapClusterCreatorAdminPermissions: false },
+      vpcConfig: { endpointPrivateAccess: true, endpointPublicAccess: false },
+      encryptionConfig: { resources: ["secrets"], provider: { keyArn: expect.stringContaining(":key/") } },
+      upgradePolicy: { supportType: "STANDARD" },
+      bootstrapSelfManagedAddons: false,
+      deletionProtection: true,
+      kubeSchedulerConfig: {
+        nodeResourcesFit: {
+          scoringStrategy: { type: "MostAllocated", resources: [{ name: "nvidia.com/gpu", weight: 100 }] },
+        },
+      },
+    });
+    expect(listOf(cluster.inputs["enabledClusterLogTypes"])).toHaveLength(5);
+    // EKS would make the logs itself, and keep them for ever.
+    expect(only("cloudwatch:LogGroup", "cluster").inputs).toMatchObject({
+      name: "/aws/eks/penstock-prod/cluster",
+      retentionInDays: 30,
+    });
+    expect(cluster.dependencies.some((urn) => urn.endsWith("LogGroup::cluster"))).toBe(true);
+    expect(only("kms:Key").inputs).toMatchObject({ enableKeyRotation: true, deletionWindowInDays: 30 });
+    // Whoever deploys is inside of the network then.
+    expect(only("vpc:SecurityGroupIngressRule", "api-from-inside").inputs).toMatchObject({
+      securityGroupId: "sg-cluster",
+      cidrIpv4: "10.40.0.0/16",
+      fromPort: 443,
+    });
+  });
+
+  test("public for the named ranges alone", async () => {
+    const { only, of } = await sample("dev");
+    expect(only("eks:Cluster").inputs).toMatchObject({
+      vpcConfig: {
+        endpointPrivateAccess: true,
+        endpointPublicAccess: true,
+        publicAccessCidrs: plans.dev.network.apiAllowedAddresses,
+      },
+      deletionProtection: false,
+    });
+    expect(of("vpc:SecurityGroupIngressRule").map(({ name }) => name)).not.toContain("api-from-inside");
+  });
+
+  test("without admins, the role that deploys is one; with them, they are", async () => {
+    const entries = async (plan: CloudPlan): Promise<unknown[]> =>
+      (await deployed(plan)).of("eks:AccessPolicyAssociation").map(({ inputs }) => inputs["principalArn"]);
+    expect(await entries(plans.prod)).toEqual(["arn:aws:iam::123456789012:role/deployer"]);
+    const named = { ...plans.prod, cluster: { ...plans.prod.cluster, admins: [admin] } };
+    expect(await entries(named)).toEqual([admin]);
+  });
+
+  test("the kubeconfig logs in through the AWS CLI, with Pulumi's profile where it has one", async () => {
+    const { outputs } = await sample("prod");
+    const kubeconfig = JSON.parse(await valueOf(outputs.kubeconfig));
+    expect(kubeconfig).toMatchObject({
+      clusters: [
+        { cluster: { server: expect.stringContaining(".eks."), "certificate-authority-data": "Y2VydGlmaWNhdGU=" } },
+      ],
+      users: [
+        {
+          user: {
+            exec: {
+              command: "aws",
+              args: [
+                "eks",
+                "get-token",
+                "--cluster-name",
+                "penstock-prod",
+                "--region",
+                "us-east-1",
+                "--output",
+                "json",
+              ],
+            },
+          },
+        },
+      ],
+      "current-context": "penstock-prod",
+    });
+    expect(kubeconfig.users[0].user.exec).not.toHaveProperty("env");
+    const other = await deployed(plans.dev, { config: { "aws:profile": "platform" } });
+    const { users } = JSON.parse(await valueOf(other.outputs.kubeconfig));
+    expect(users[0].user.exec.env).toEqual([{ name: "AWS_PROFILE", value: "platform" }]);
+    expect(other.only("pulumi:providers:aws").inputs).toMatchObject({ profile: "platform", region: "us-east-1" });
+  });
+
+  test("network, proxy and identities are there before any node; names, metrics and disks after", async () => {
+    const { only, of } = await sample("prod");
+    const system = only("eks:NodeGroup", "system");
+    const version = "v1.2.3-eksbuild.1";
+    for (const name of ["vpc-cni", "kube-proxy", "eks-pod-identity-agent"]) {
+      expect(only("eks:Addon", name).inputs).toMatchObject({ addonName: name, addonVersion: version });
+      expect(system.dependencies.some((urn) => urn.endsWith(`Addon::${name}`))).toBe(true);
+    }
+    for (const name of ["coredns", "metrics-server", "aws-ebs-csi-driver"]) {
+      expect(only("eks:Addon", name).dependencies.some((urn) => urn.endsWith("NodeGroup::system"))).toBe(true);
+    }
+    expect(of("eks:Addon")).toHaveLength(6);
+    expect(only("eks:Addon", "vpc-cni").inputs["configurationValues"]).toBe('{"enableNetworkPolicy":"true"}');
+    expect(JSON.parse(String(only("eks:Addon", "aws-ebs-csi-driver").inputs["configurationValues"]))).toEqual({
+      controller: { extraVolumeTags: plans.prod.tags },
+    });
+  });
+
+  test("no node starts before it can get out, and its count is the autoscaler's", async () => {
+    const { only, of } = await sample("prod");
+    const system = only("eks:NodeGroup", "system");
+    for (const { name } of of("ec2:Route")) {
+      expect(system.dependencies.some((urn) => urn.endsWith(`Route::${name}`))).toBe(true);
+    }
+    expect(system.ignoreChanges).toEqual(["scalingConfig.desiredSize"]);
+    expect(system.inputs).toMatchObject({ scalingConfig: { minSize: 3, maxSize: 6, desiredSize: 3 } });
+  });
+
+  test("Kubernetes waits for everything that is not the budget or a name", async () => {
+    const { outputs, resources } = await sample("prod");
+    const keyOf = (urn: string): string => urn.split("::").slice(2).join("::").replace(/^.*\$/, "");
+    const known = new Map(resources.map((each) => [`${each.type}::${each.name}`, each]));
+    const reached = new Set<string>();
+    const visit = (key: string): void => {
+      if (reached.has(key)) return;
+      reached.add(key);
+      for (const urn of known.get(key)?.dependencies ?? []) visit(keyOf(urn));
+    };
+    for (const urn of await Promise.all(outputs.dependsOn.map((each) => valueOf(each.urn)))) visit(keyOf(urn));
+    const missed = resources.filter(({ custom, type, name }) => custom && !reached.has(`${type}::${name}`));
+    expect(missed.map(({ type }) => type).toSorted()).toEqual([
+      "aws:budgets/budget:Budget",
+      "aws:kms/alias:Alias",
+      "pulumi:providers:aws",
+    ]);
+  });
+});
