@@ -31,6 +31,7 @@ export const rooms = {
     "runtime/lib",
     "runtime/engines",
     "runtime/agent",
+    "runtime/gateway",
     "infra/catalog",
     "infra/stack",
     "infra/plan",

@@ -1,2 +1,2 @@
 // Pulumi loads packs with require(), which takes JavaScript; Node strips the types of what it imports.
-import "./pack.ts";
+export { pack } from "./pack.ts";

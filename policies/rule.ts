@@ -41,8 +41,6 @@ export interface Finding {
   readonly problem: string;
   /** The resource, where it is one. */
   readonly urn?: string;
-  /** Nobody can tell before the update, which judges again: then it is only said. */
-  readonly isNotKnownYet?: true;
 }
 
 /** What everybody should know of a rule. */
@@ -58,11 +56,18 @@ interface About {
   readonly remedy: string;
 }
 
+/** What a plan is judged for. */
+export interface Context {
+  /** A day such as 2026-11-21. */
+  readonly today: string;
+  /** Usually the plan's own. */
+  readonly environment: Environment;
+}
+
 /** A rule over the plan: sizes, prices and counts, all of them known before anything is made. */
 export interface PlanRule extends About {
   readonly judges: "plan";
-  /** `today` is a day such as 2026-11-21. */
-  readonly judge: (plan: CloudPlan, today: string) => readonly Finding[];
+  readonly judge: (plan: CloudPlan, context: Context) => readonly Finding[];
 }
 
 /** A rule over each resource by itself. Answers problems; `notKnownYet` for what must wait for the update. */

@@ -36,10 +36,11 @@ export function makeNodes(
 ): Nodes {
   return part(scope, "nodes", (child) => {
     const role = roleFor("node", { for: "ec2", managed: nodePolicies }, { scope, child });
-    const { system, kubernetesVersion } = scope.plan.cluster;
+    const { prefix, cluster: planned, zones } = scope.plan;
+    const { system, kubernetesVersion } = planned;
     const template = new ec2.LaunchTemplate(
       "system",
-      { ...templateOf("system", systemDiskGiB, scope), instanceType: system.size },
+      { ...templateOf("system", systemDiskGiB, scope), name: `${prefix}-system`, instanceType: system.size },
       child,
     );
     const group = new eks.NodeGroup(
@@ -48,7 +49,7 @@ export function makeNodes(
         clusterName: cluster.name,
         nodeGroupName: "system",
         nodeRoleArn: role.role.arn,
-        subnetIds: subnetsIn(network, scope.plan.zones),
+        subnetIds: subnetsIn(network, zones),
         version: kubernetesVersion,
         amiType: "AL2023_x86_64_STANDARD",
         capacityType: "ON_DEMAND",
@@ -76,12 +77,12 @@ export function versionOf(template: ec2.LaunchTemplate): { id: pulumi.Output<str
 
 /**
  * What all nodes have: an encrypted disk, and metadata that no pod can reach (IMDSv2, one hop). Tags of a template are not
- * those of its machines, so they are there twice.
+ * those of its machines, so they are there twice. `shownAs`: in consoles; like any tag it changes machines only by replacing
+ * them.
  */
-export function templateOf(name: string, diskGiB: number, scope: Scope): ec2.LaunchTemplateArgs {
-  const tags = named(scope, name);
+export function templateOf(shownAs: string, diskGiB: number, scope: Scope): ec2.LaunchTemplateArgs {
+  const tags = named(scope, shownAs);
   return {
-    name: `${scope.plan.prefix}-${name}`,
     updateDefaultVersion: true,
     metadataOptions: {
       httpEndpoint: "enabled",

@@ -58,7 +58,12 @@ function makePool(pool: PlannedPool, context: PoolContext): eks.NodeGroup {
   const renamed = aliasesOf(pool, "pool");
   const template = new ec2.LaunchTemplate(
     name,
-    { ...templateOf(pool.name, pool.node.osDiskGiB, scope), ...machine(pool, context) },
+    {
+      // Shown as its size: another name of the pool must be no reason to replace nodes.
+      ...templateOf(pool.size, pool.node.osDiskGiB, scope),
+      ...machine(pool, context),
+      name: `${scope.plan.prefix}-${pool.name}`,
+    },
     { ...child, ...renamed, ignoreChanges: ["name"] },
   );
   return new eks.NodeGroup(

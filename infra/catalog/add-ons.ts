@@ -12,6 +12,19 @@ export const charts = {
     version: "1.14.1",
     source: "github.com/aws/karpenter-provider-aws/releases, v1.14.1 of 21 August 2026",
   },
+  "cluster-autoscaler": {
+    repository: "https://kubernetes.github.io/autoscaler",
+    chart: "cluster-autoscaler",
+    version: "9.56.0",
+    source:
+      "github.com/kubernetes/autoscaler, cluster-autoscaler-chart-9.56.0 of 2 March 2026, after cluster-autoscaler 1.35.0",
+  },
+  "aws-efa-k8s-device-plugin": {
+    repository: "https://aws.github.io/eks-charts",
+    chart: "aws-efa-k8s-device-plugin",
+    version: "0.5.20",
+    source: "github.com/aws/eks-charts@de5fdc1d, stable/aws-efa-k8s-device-plugin/Chart.yaml",
+  },
   "nvidia-device-plugin": {
     repository: "https://nvidia.github.io/k8s-device-plugin",
     chart: "nvidia-device-plugin",

@@ -3,7 +3,8 @@ import type { Cloud } from "../stack/schema.ts";
 import content from "./prices.json" with { type: "json" };
 import { checked, day } from "./read.ts";
 
-const file = z
+/** What `prices.json` must be. */
+export const pricesFile = z
   .strictObject({
     currency: z.literal("USD"),
     sources: z.record(z.string(), z.strictObject({ what: z.string(), asOf: day })),
@@ -24,7 +25,7 @@ const file = z
     }
   });
 
-const { prices, sources } = checked("prices.json", file, content);
+const { prices, sources } = checked("prices.json", pricesFile, content);
 
 /** A list price in USD; `usdPerHour` null: unknown, which is never zero. */
 export interface ListPrice {
@@ -33,9 +34,12 @@ export interface ListPrice {
   readonly asOf: string;
 }
 
+/** Begins the names of sources that `npm run prices -- refresh` writes for Azure; the day follows. */
+export const azureRetailSource = "azure-retail-";
+
 /** Regions whose price tables are complete: a size without a price there is not sold there. AWS: us-east-1 alone. */
 const completeRegions: Readonly<Record<Cloud, ReadonlySet<string>>> = {
-  azure: regionsOf("K-AZ-PRICE"),
+  azure: regionsOf((source) => source === "K-AZ-PRICE" || source.startsWith(azureRetailSource)),
   aws: new Set(["us-east-1"]),
 };
 
@@ -77,6 +81,8 @@ export function knownRegions(cloud: Cloud): readonly string[] | null {
   return cloud === "azure" ? [...completeRegions.azure].toSorted() : null;
 }
 
-function regionsOf(source: string): Set<string> {
-  return new Set(prices.filter((row) => row.source === source).flatMap(({ usdPerHour }) => Object.keys(usdPerHour)));
+function regionsOf(isComplete: (source: string) => boolean): Set<string> {
+  return new Set(
+    prices.filter(({ source }) => isComplete(source)).flatMap(({ usdPerHour }) => Object.keys(usdPerHour)),
+  );
 }

@@ -1,28 +1,8 @@
 import type { CloudPlan, PlannedFleet } from "../plan/plan.ts";
 import { divided, hoursPerMonth, microUsdOf, sumOf, type Amount } from "./money.ts";
 import type { CostReport, Level, PoolCost } from "./report.ts";
+import { Costs, nobodysKey, type Kind, type UsageCost } from "./usage-costs.ts";
 import type { ReplicaSeconds, UsageKey, UsageSums } from "./usage.ts";
-
-/** Whose part of a bill something is, when nobody's request caused it. */
-export const nobody = "(nobody)";
-
-/** What one tenant, model, adapter and class cost, in millionths of a USD. */
-export interface UsageCost extends UsageKey {
-  readonly requests: number;
-  readonly promptTokens: number;
-  readonly completionTokens: number;
-  /** Replicas at work for it. */
-  readonly directMicroUsd: number;
-  /** Replicas that became ready because of it. */
-  readonly coldStartMicroUsd: number;
-  /** Replicas and nodes that stood ready for those who use them. */
-  readonly idleMicroUsd: number;
-  /** Its part of system nodes, stores, network, logs. */
-  readonly sharedMicroUsd: number;
-  /** What a provider charged for what no fleet answered. */
-  readonly providerMicroUsd: number;
-  readonly totalMicroUsd: number;
-}
 
 /** A pool's bill and what became of it. */
 export interface PoolBill {
@@ -58,8 +38,6 @@ export interface AllocationOptions {
   /** By model, from a gateway's metrics; without it cold starts and work are taken from the records, and the rest is idle. */
   readonly times: ReadonlyMap<string, ReplicaSeconds>;
 }
-
-type Kind = "direct" | "coldStart" | "idle";
 
 interface Share {
   readonly key: UsageKey;
@@ -169,10 +147,8 @@ function sharesOf(pool: PoolCost, { plan, usage, options }: Context): Share[] {
     direct.map(({ key, weight }) => ({ key, by: weight })),
     "idle",
   );
-  return [
-    ...shares,
-    ...(own.length === 0 || covered === 0 ? [nobodys(`no model of ${pool.name}`, Math.max(1, rest))] : own),
-  ];
+  const isWhole = own.length > 0 || (rest === 0 && covered > 0);
+  return [...shares, ...(isWhole ? own : [nobodys(`no model of ${pool.name}`, rest || 1)])];
 }
 
 /** Seconds that the pool's nodes were there, all together; 0 where nobody can say. */
@@ -223,7 +199,7 @@ function sharedOut(
 }
 
 function nobodys(model: string, weight: number): Share {
-  return { key: { tenant: nobody, model, adapter: null, class: "", provider: null }, kind: "idle", weight };
+  return { key: nobodysKey(model), kind: "idle", weight };
 }
 
 function unknownModels(own: readonly UsageSums[], known: readonly UsageSums[]): string[] {
@@ -239,66 +215,4 @@ function poolGaps({ pool, billMicroUsd, source }: PoolBill): string[] {
   return billMicroUsd === null
     ? [`pool ${pool}: ${source}; nothing of it is in any sum. State its bill with --bill ${pool}=USD`]
     : [];
-}
-
-type Parts = Record<Kind | "shared", number>;
-
-/** Collects parts of bills by key. */
-class Costs {
-  readonly #rows = new Map<
-    string,
-    { readonly key: UsageKey; readonly usage: UsageSums | null; readonly parts: Parts }
-  >();
-
-  constructor(usage: readonly UsageSums[]) {
-    for (const row of usage) this.#row(row, row);
-  }
-
-  add(key: UsageKey, kind: Kind, microUsd: number): void {
-    this.#row(key, null).parts[kind] += microUsd;
-  }
-
-  /** Divides a bill that all share among the rows by what they cost otherwise. */
-  share(microUsd: number): void {
-    const own = ({ parts: { direct, coldStart, idle } }: { readonly parts: Parts }): number =>
-      direct + coldStart + idle;
-    let rows = [...this.#rows.values()].filter(({ key, parts }) => key.provider === null && own({ parts }) > 0);
-    if (rows.length === 0) rows = [this.#row(nobodys("no model", 0).key, null)];
-    const parts = divided(microUsd, rows.map(own));
-    for (const [at, row] of rows.entries()) row.parts.shared += parts[at] ?? 0;
-  }
-
-  rows(): UsageCost[] {
-    return [...this.#rows.values()].map(({ key, usage, parts }) => {
-      const providerMicroUsd = usage?.providerMicroUsd ?? 0;
-      return {
-        tenant: key.tenant,
-        model: key.model,
-        adapter: key.adapter,
-        class: key.class,
-        provider: key.provider,
-        requests: usage?.requests ?? 0,
-        promptTokens: usage?.promptTokens ?? 0,
-        completionTokens: usage?.completionTokens ?? 0,
-        directMicroUsd: parts.direct,
-        coldStartMicroUsd: parts.coldStart,
-        idleMicroUsd: parts.idle,
-        sharedMicroUsd: parts.shared,
-        providerMicroUsd,
-        totalMicroUsd: parts.direct + parts.coldStart + parts.idle + parts.shared + providerMicroUsd,
-      };
-    });
-  }
-
-  #row(
-    key: UsageKey,
-    usage: UsageSums | null,
-  ): { readonly key: UsageKey; readonly usage: UsageSums | null; readonly parts: Parts } {
-    const name = JSON.stringify([key.tenant, key.model, key.adapter, key.class, key.provider]);
-    const found = this.#rows.get(name);
-    if (found !== undefined) return found;
-    const row = { key, usage, parts: { direct: 0, coldStart: 0, idle: 0, shared: 0 } };
-    this.#rows.set(name, row);
-    return row;
-  }
 }

@@ -1,37 +1,7 @@
-import { amountText, columnTexts, hourly, sumOf, type Amount } from "./money.ts";
-import { levels, type CostReport, type Levels, type TokenCost } from "./report.ts";
-
-/** A table of texts. `total`: its last row. */
-export interface Table {
-  readonly kind: "table";
-  readonly id: string;
-  readonly title: string;
-  readonly note?: string;
-  readonly columns: readonly { readonly name: string; readonly align: "left" | "right" }[];
-  readonly rows: readonly (readonly string[])[];
-  readonly hasTotal: boolean;
-}
-
-/** Sentences under a title. */
-export interface List {
-  readonly kind: "list";
-  readonly id: string;
-  readonly title: string;
-  readonly lines: readonly string[];
-}
-
-/** What every form of a report shows, in its order. */
-export interface CostDocument {
-  readonly title: string;
-  readonly subtitle: string;
-  /** What a reader must know before any number: old prices, prices that nobody knows. */
-  readonly warnings: readonly string[];
-  readonly sections: readonly (Table | List)[];
-}
-
-const left = (name: string): Table["columns"][number] => ({ name, align: "left" });
-const right = (name: string): Table["columns"][number] => ({ name, align: "right" });
-const perLevel = [right("minimum"), right("expected"), right("maximum")];
+import { amountText, columnTexts, sumOf, type Amount } from "./money.ts";
+import { eachLevel, levels, type CostReport, type Levels, type TokenCost } from "./report.ts";
+import { bought, perHour, sources, variants } from "./detail-tables.ts";
+import { left, percent, perLevel, range, right, type CostDocument, type List, type Table } from "./table.ts";
 
 /** The report as tables and lists. Columns of USD add up to their totals to the cent. */
 export function documentOf(report: CostReport): CostDocument {
@@ -105,17 +75,16 @@ function costTable(
   };
 }
 
+function levelSums(costs: readonly Levels<Amount>[]): Levels<Amount> {
+  return eachLevel((level) => sumOf(costs.map((cost) => cost[level])));
+}
+
+function levelLine(name: string, amounts: Levels<Amount>): string[] {
+  return [name, ...levels.map((level) => amountText(amounts[level]))];
+}
+
 function summary({ pools: all, shared: items, total, hourlyTotal, hiddenFloor, idle }: CostReport): Table {
-  const sum = (costs: readonly Levels<Amount>[]): Levels<Amount> => ({
-    minimum: sumOf(costs.map(({ minimum }) => minimum)),
-    expected: sumOf(costs.map(({ expected }) => expected)),
-    maximum: sumOf(costs.map(({ maximum }) => maximum)),
-  });
-  const parts = levelColumns([sum(all.map(({ cost }) => cost)), sum(items.map(({ cost }) => cost))]);
-  const line = (name: string, amounts: Levels<Amount>): string[] => [
-    name,
-    ...levels.map((level) => amountText(amounts[level])),
-  ];
+  const parts = levelColumns([levelSums(all.map(({ cost }) => cost)), levelSums(items.map(({ cost }) => cost))]);
   return {
     kind: "table",
     id: "summary",
@@ -124,10 +93,10 @@ function summary({ pools: all, shared: items, total, hourlyTotal, hiddenFloor, i
     rows: [
       ["GPU nodes, a month", ...(parts[0] ?? [])],
       ["Everything shared, a month", ...(parts[1] ?? [])],
-      line("of it the hidden floor: fees, NAT, endpoints, logs", hiddenFloor),
+      levelLine("of it the hidden floor: fees, NAT, endpoints, logs", hiddenFloor),
       ["Idle: nodes at their minimum that do nothing", amountText(idle), "", ""],
-      line("Total, an hour", hourlyTotal),
-      line("Total, a month", total),
+      levelLine("Total, an hour", hourlyTotal),
+      levelLine("Total, a month", total),
     ],
     hasTotal: true,
   };
@@ -169,15 +138,6 @@ function models({ models: all }: CostReport): Table {
 }
 
 function tokens({ models: all }: CostReport): Table {
-  const cells = (cost: TokenCost | null): string[] =>
-    cost === null
-      ? ["unknown", "unknown", "unknown", "nobody published it"]
-      : [
-          amountText(cost.input),
-          amountText(cost.output),
-          amountText(cost.outputOnly),
-          `${cost.outputTokensPerSecond} tokens/s at ${percent(cost.utilisation)}`,
-        ];
   return {
     kind: "table",
     id: "tokens",
@@ -191,9 +151,19 @@ function tokens({ models: all }: CostReport): Table {
       left("throughput of a replica"),
       left("charged (in / cached / out)"),
     ],
-    rows: all.map(({ id, perMillionTokens, charged }) => [id, ...cells(perMillionTokens), chargedText(charged)]),
+    rows: all.map(({ id, perMillionTokens, charged }) => [id, ...tokenCells(perMillionTokens), chargedText(charged)]),
     hasTotal: false,
   };
+}
+
+function tokenCells(cost: TokenCost | null): string[] {
+  if (cost === null) return ["unknown", "unknown", "unknown", "nobody published it"];
+  return [
+    amountText(cost.input),
+    amountText(cost.output),
+    amountText(cost.outputOnly),
+    `${cost.outputTokensPerSecond} tokens/s at ${percent(cost.utilisation)}`,
+  ];
 }
 
 function throughputLines({ fleets: all }: CostReport): string[] {
@@ -223,86 +193,4 @@ function shared({ shared: all }: CostReport): Table {
       cost,
     })),
   );
-}
-
-function variants({ pools: all }: CostReport): Table {
-  return {
-    kind: "table",
-    id: "variants",
-    title: "Kinds of node, in the order to try",
-    columns: [
-      left("pool"),
-      left("size"),
-      left("bought"),
-      right("USD an hour"),
-      right("at most"),
-      right("nodes"),
-      left("price"),
-    ],
-    rows: all.flatMap(({ name, variants: kinds }) =>
-      kinds.map(({ size, capacity, price, nodes }) => [
-        name,
-        size,
-        capacity,
-        price.usdPerHour?.toString() ?? "unknown",
-        price.ceilingUsdPerHour?.toString() ?? "unknown",
-        range(nodes),
-        price.usdPerHour === null ? price.source : `${price.asOf}`,
-      ]),
-    ),
-    hasTotal: false,
-  };
-}
-
-function bought({ capacity }: CostReport): Table {
-  return {
-    kind: "table",
-    id: "capacity",
-    title: "How nodes are bought, expected",
-    columns: [left("bought"), right("nodes"), right("share of node hours"), right("USD a month")],
-    rows: capacity.map((each) => [each.capacity, number(each.nodes), percent(each.share), amountText(each.cost)]),
-    hasTotal: false,
-  };
-}
-
-function perHour({ pools: all, fleets: some, models: ids, shared: items }: CostReport): Table {
-  const rows = [
-    ...all.map(({ name, cost }) => ({ kind: "pool", name, cost })),
-    ...some.map(({ name, cost }) => ({ kind: "fleet", name, cost })),
-    ...ids.map(({ id: name, cost }) => ({ kind: "model", name, cost })),
-    ...items.map(({ name, cost }) => ({ kind: "shared", name, cost })),
-  ];
-  return {
-    kind: "table",
-    id: "hourly",
-    title: "USD an hour",
-    note: "Pools and shared items add up to the total; fleets and models are parts of pools.",
-    columns: [left("what"), left("name"), ...perLevel],
-    rows: rows.map(({ kind, name, cost }) => [kind, name, ...levels.map((level) => amountText(hourly(cost[level])))]),
-    hasTotal: false,
-  };
-}
-
-function sources({ sources: all }: CostReport): Table {
-  return {
-    kind: "table",
-    id: "sources",
-    title: "Where prices are from",
-    columns: [left("as of"), right("days old"), left("source")],
-    rows: all.map(({ asOf, ageDays, isStale, source }) => [asOf, `${ageDays}${isStale ? " (old)" : ""}`, source]),
-    hasTotal: false,
-  };
-}
-
-function range({ minimum, expected, maximum }: Levels<number>): string {
-  const all = [minimum, expected, maximum].map(number);
-  return new Set(all).size === 1 ? number(minimum) : all.join(" / ");
-}
-
-function number(value: number): string {
-  return Number(value.toFixed(2)).toString();
-}
-
-function percent(share: number): string {
-  return `${Number((share * 100).toFixed(1))} %`;
 }

@@ -1,5 +1,5 @@
-import type { UsageCost, UsageReport } from "./allocation.ts";
-import { nobody } from "./allocation.ts";
+import type { UsageReport } from "./allocation.ts";
+import { nobody, type UsageCost } from "./usage-costs.ts";
 
 /** What a model cost and gave, for the gauges. */
 interface ModelUse {

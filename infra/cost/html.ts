@@ -1,9 +1,10 @@
 import { chartsOf, legendOf } from "./charts.ts";
-import { documentOf, type CostDocument, type List, type Table } from "./document.ts";
+import { documentOf } from "./document.ts";
 import { escaped } from "./escape.ts";
 import { amountText, hourly, type Amount } from "./money.ts";
 import type { CostReport } from "./report.ts";
 import { style } from "./style.ts";
+import type { CostDocument, List, Table } from "./table.ts";
 
 /** A report as a page with its charts. */
 export function htmlPage(report: CostReport): string {
@@ -50,10 +51,14 @@ function cards({ total, budget, idle, pools }: CostReport): string {
     ["Idle, a month", short(idle), "nodes at their minimum that do nothing"],
     ["GPUs at most", gpus.toString(), budget.maxGpus === null ? "no budget of GPUs" : `budget ${budget.maxGpus}`],
   ];
-  const card = ([name, value, note]: readonly string[]): string =>
-    `<div class="card"><h2>${escaped(name ?? "")}</h2><p class="value">${escaped(value ?? "")}</p>` +
-    `<p class="quiet">${escaped(note ?? "")}</p></div>`;
   return `<section class="cards">${all.map(card).join("")}</section>`;
+}
+
+function card([name, value, note]: readonly string[]): string {
+  return (
+    `<div class="card"><h2>${escaped(name ?? "")}</h2><p class="value">${escaped(value ?? "")}</p>` +
+    `<p class="quiet">${escaped(note ?? "")}</p></div>`
+  );
 }
 
 /** An amount in whole USD. */

@@ -1,4 +1,4 @@
-import type { CostDocument, List, Table } from "./document.ts";
+import type { CostDocument, List, Table } from "./table.ts";
 
 /** The document as Markdown. */
 export function markdownText({ title, subtitle, warnings, sections }: CostDocument): string {
@@ -8,7 +8,6 @@ export function markdownText({ title, subtitle, warnings, sections }: CostDocume
 
 /** A Markdown table; the last row in bold when it is the total. */
 export function markdownTable({ columns, rows, hasTotal }: Pick<Table, "columns" | "rows" | "hasTotal">): string {
-  const line = (cells: readonly string[]): string => `| ${cells.map(escaped).join(" | ")} |`;
   const rule = columns.map(({ align }) => (align === "right" ? "---:" : "---"));
   const bold = rows.map((row, at) =>
     hasTotal && at === rows.length - 1 ? row.map((cell) => (cell === "" ? "" : `**${cell}**`)) : row,
@@ -20,6 +19,10 @@ function sectionText(section: Table | List): string {
   const body = section.kind === "list" ? section.lines.map((text) => `- ${text}`).join("\n") : markdownTable(section);
   const note = section.kind === "table" && section.note !== undefined ? `\n\n${section.note}` : "";
   return `## ${section.title}\n\n${body}${note}`;
+}
+
+function line(cells: readonly string[]): string {
+  return `| ${cells.map(escaped).join(" | ")} |`;
 }
 
 function escaped(text: string): string {

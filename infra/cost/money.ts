@@ -81,26 +81,35 @@ export function hourly(amount: Amount): Amount {
 export function divided(whole: number, weights: readonly number[]): number[] {
   if (weights.length === 0) return [];
   const sum = weights.reduce((total, weight) => total + weight, 0);
-  const shares = weights.map((weight) => (sum > 0 ? (whole * weight) / sum : whole / weights.length));
+  return rounded(
+    weights.map((weight) => (sum > 0 ? whole * (weight / sum) : whole / weights.length)),
+    whole,
+  );
+}
+
+/** Whole numbers near `shares` that add up to `total`: each rounded down, the largest remainders up. */
+function rounded(shares: readonly number[], total: number): number[] {
   const parts = shares.map((share) => Math.floor(share));
-  const left = Math.round(whole - parts.reduce((total, part) => total + part, 0));
   const order = shares
     .map((share, index) => ({ index, remainder: share - Math.floor(share) }))
     .toSorted((a, b) => b.remainder - a.remainder || a.index - b.index);
-  for (const { index } of order.slice(0, left)) parts[index] = (parts[index] ?? 0) + 1;
+  const left = total - parts.reduce((sum, part) => sum + part, 0);
+  const step = Math.sign(left);
+  // Shares that were computed with fractions may miss the total by a unit on either side.
+  for (let at = 0; at < Math.abs(left); at += 1) {
+    const place = order.at(step > 0 ? at % order.length : -1 - (at % order.length));
+    if (place !== undefined) parts[place.index] = (parts[place.index] ?? 0) + step;
+  }
   return parts;
 }
 
 /** Cents of each, whose sum is the sum's own cents: what a column shows above its total. */
 export function centsOf(microUsd: readonly number[]): number[] {
   const total = Math.round(microUsd.reduce((sum, each) => sum + each, 0) / 10_000);
-  const floors = microUsd.map((each) => Math.floor(each / 10_000));
-  const left = total - floors.reduce((sum, each) => sum + each, 0);
-  const order = microUsd
-    .map((each, index) => ({ index, remainder: each / 10_000 - (floors[index] ?? 0) }))
-    .toSorted((a, b) => b.remainder - a.remainder || a.index - b.index);
-  for (const { index } of order.slice(0, left)) floors[index] = (floors[index] ?? 0) + 1;
-  return floors;
+  return rounded(
+    microUsd.map((each) => each / 10_000),
+    total,
+  );
 }
 
 /** `71,773.60`, in USD. */

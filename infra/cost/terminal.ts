@@ -1,4 +1,4 @@
-import type { CostDocument, List, Table } from "./document.ts";
+import type { CostDocument, List, Table } from "./table.ts";
 
 /** The document as text for a terminal. */
 export function terminalText({ title, subtitle, warnings, sections }: CostDocument): string {

@@ -1,6 +1,7 @@
-import type { UsageCost, UsageReport } from "./allocation.ts";
-import type { CostDocument, Table } from "./document.ts";
+import type { UsageReport } from "./allocation.ts";
+import type { CostDocument, Table } from "./table.ts";
 import { centsOf, centsText, usdText } from "./money.ts";
+import type { UsageCost } from "./usage-costs.ts";
 
 const columns = ["direct", "cold start", "idle", "shared", "provider", "total"] as const;
 

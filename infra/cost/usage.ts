@@ -115,9 +115,19 @@ export class UsageSummary {
     const found = this.#sums.get(key);
     if (found !== undefined) return found;
     const sums: Sums = {
-      ...{ tenant, model, adapter, class: requestClass, provider },
-      ...{ requests: 0, promptTokens: 0, cachedTokens: 0, completionTokens: 0 },
-      ...{ durationSeconds: 0, coldStartSeconds: 0, work: 0, providerMicroUsd: 0 },
+      tenant,
+      model,
+      adapter,
+      class: requestClass,
+      provider,
+      requests: 0,
+      promptTokens: 0,
+      cachedTokens: 0,
+      completionTokens: 0,
+      durationSeconds: 0,
+      coldStartSeconds: 0,
+      work: 0,
+      providerMicroUsd: 0,
     };
     this.#sums.set(key, sums);
     return sums;

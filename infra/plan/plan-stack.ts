@@ -61,7 +61,7 @@ function cloudPlan(stack: CloudStack, { stackName }: PlanOptions): CloudPlan {
   const cluster = plannedCluster(stack, report);
   const redis = plannedRedis(stack, report);
   const pools = plannedPools(stack, { groups, placed }, report);
-  for (const fleet of placed) report0(coldStartProblem(stack, fleet), report);
+  for (const fleet of placed) reportIf(coldStartProblem(stack, fleet), report);
   if (problems.length > 0) throw refused(stackName, problems);
   const fleets = placed.map((fleet) => plannedFleet(stack, fleet)).toSorted(byName);
   const observability = plannedObservability(stack);
@@ -94,7 +94,7 @@ function cloudPlan(stack: CloudStack, { stackName }: PlanOptions): CloudPlan {
   return { ...plan, budget: { ...stack.budget, why: budgetReasons({ pools, maxUsdPerHour }) } };
 }
 
-function report0(problem: string | null, report: (problem: string) => void): void {
+function reportIf(problem: string | null, report: (problem: string) => void): void {
   if (problem !== null) report(problem);
 }
 
@@ -218,7 +218,7 @@ function tagsOf(stack: CloudStack, stackName: string): Record<string, string> {
 function networkReasons({ network, cloud, environment }: CloudStack): string[] {
   const full = "private endpoints for every service used: no traffic of the platform leaves the cloud's network";
   const minimal = {
-    aws: "S3 through a gateway endpoint, which is free, and private endpoints for images: 0.01 USD an hour and zone each",
+    aws: "S3 through a gateway endpoint, which is free; the rest through NAT, which costs 0.045 USD a GB",
     azure:
       environment === "dev"
         ? "no private endpoint for the cache: the nodes' service endpoint is free"
@@ -229,15 +229,12 @@ function networkReasons({ network, cloud, environment }: CloudStack): string[] {
 
 /** What the plan can take of the budget at its most. */
 function budgetReasons({ pools, maxUsdPerHour }: { pools: CloudPlan["pools"]; maxUsdPerHour: number }): string[] {
-  const gpus = groupsOf({ pools }).map(
-    (variants) => variants[0].groupNodes.max * Math.max(...variants.map(({ gpu }) => gpu.count)),
-  );
+  const gpus = groupsOf({ pools })
+    .map((variants) => variants[0].groupNodes.max * Math.max(...variants.map(({ gpu }) => gpu.count)))
+    .reduce((sum, each) => sum + each, 0);
   return [
     "alerts at 50, 80 and 100 % of the month; the hard caps are the pools' maxima",
-    `at those, ${count(
-      gpus.reduce((sum, each) => sum + each, 0),
-      "GPU",
-    )}, and nodes and stores for ` + `${usdPerHour(round(maxUsdPerHour))} by the list`,
+    `at those, ${count(gpus, "GPU")}, and ${usdPerHour(round(maxUsdPerHour))} by the list for nodes and stores`,
   ];
 }
 

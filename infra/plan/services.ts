@@ -186,6 +186,15 @@ export function plannedAddOns(plan: Pick<CloudPlan, "cloud" | "pools" | "fleets"
     pools.some(({ provisioner }) => provisioner === "karpenter")
       ? chart("karpenter", system, "makes and removes GPU nodes on EKS")
       : null,
+    cloud === "aws"
+      ? chart("cluster-autoscaler", system, "resizes node groups: the system's, and those of GPUs")
+      : null,
+    pools.some(
+      ({ provisioner, placementGroup, node }) =>
+        provisioner === "node-group" && placementGroup && node.efaInterfaces > 0,
+    )
+      ? chart("aws-efa-k8s-device-plugin", system, "the fast network between nodes of one replica")
+      : null,
     observability.mode === "in-cluster" || cloud === "aws"
       ? chart(
           "kube-prometheus-stack",

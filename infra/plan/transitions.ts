@@ -19,9 +19,13 @@ import type { Sizing } from "./sizing.ts";
 const gbPerGiB = 1.073741824;
 
 /** How long a fleet's transitions take on its slowest size: declared ones as they are, the others from the catalogue. */
-export function transitionsOf(need: FleetNeed, sizing: Sizing, sizes: readonly GpuSize[]): PlannedTransitions {
+export function transitionsOf(
+  need: FleetNeed,
+  sizing: Sizing,
+  sizes: readonly [GpuSize, ...GpuSize[]],
+): PlannedTransitions {
   const { engine, config } = need;
-  const cloud = sizes[0]?.cloud ?? "azure";
+  const [{ cloud }] = sizes;
   const files = gbPerGiB * Math.max(...need.models.map(({ shape }) => weightsOf(shape, null).fileGiB));
   const perNode = files / sizing.layout.nodes;
   const network = Math.min(...sizes.map(({ networkGbps }) => ((networkGbps ?? 10) / 8) * networkShare));

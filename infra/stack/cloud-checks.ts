@@ -49,6 +49,9 @@ function poolProblems(stack: CloudStack, pool: StackPool): string[] {
   if (stack.cloud === "azure" && pool.capacity.includes("block")) {
     problems.push("capacity: capacity blocks are sold on AWS alone; use reserved");
   }
+  if (stack.cloud === "aws" && pool.capacity.includes("block") && pool.zones?.length !== 1) {
+    problems.push("zones: a capacity block is in one zone; name it");
+  }
   return [...problems, ...zoneProblems(stack, pool)];
 }
 

@@ -71,7 +71,7 @@ export const capacityRules: readonly PlanRule[] = [
     reason: "Of a size that the catalogue does not know nobody can say what it costs or what fits on it.",
     remedy: "Take another size, or raise gpusPerNode in policies/allowed.ts.",
     judges: "plan",
-    judge: ({ pools, cloud, environment }) =>
+    judge: ({ pools, cloud }, { environment }) =>
       pools.flatMap(({ name, size, gpu }) => {
         const known = findSize(cloud, size);
         if (known === undefined) return [{ on: name, problem: `the catalogue does not know ${size}` }];

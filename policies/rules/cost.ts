@@ -1,6 +1,6 @@
 import { defaultAssumptions } from "../../infra/cost/assumptions.ts";
 import { costReport } from "../../infra/cost/cost-report.ts";
-import { amountText, usdText, type Amount } from "../../infra/cost/money.ts";
+import { amountText, hourly, usdText, type Amount } from "../../infra/cost/money.ts";
 import type { CostReport } from "../../infra/cost/report.ts";
 import type { CloudPlan } from "../../infra/plan/plan.ts";
 import { idleShare } from "../allowed.ts";
@@ -19,13 +19,14 @@ export const costRules: readonly PlanRule[] = [
     levels: levels.always,
     severity: "critical",
     reason: "Budget alerts come hours late and stop nothing; this is the number that a mistake cannot exceed.",
-    remedy: "Lower maxNodes of pools or replicas.max of fleets, or raise budget.hourlyUsd; name it where it is missing.",
+    remedy:
+      "Lower maxNodes of pools or replicas.max of fleets, or raise budget.hourlyUsd; name it where it is missing.",
     judges: "plan",
-    judge(plan, today) {
+    judge(plan, { today }) {
       const { hourlyUsd } = plan.budget;
       if (hourlyUsd === undefined) return [{ on: "budget", problem: "budget.hourlyUsd is not set" }];
       const { hourlyTotal, pools } = reportOf(plan, today);
-      const largest = pools.map(({ name, cost }) => `${name} ${usdText(cost.maximum.highMicroUsd / 730)}`).join(", ");
+      const largest = pools.map(({ name, cost }) => `${name} ${amountText(hourly(cost.maximum))}`).join(", ");
       return above(hourlyTotal.maximum, hourlyUsd, `USD an hour at the maximum (${largest})`);
     },
   },
@@ -37,7 +38,7 @@ export const costRules: readonly PlanRule[] = [
     reason: "A budget that an ordinary month exceeds is one that nobody reads the alerts of.",
     remedy: "Raise budget.monthlyUsd, or lower replicas; `npm run cost` shows what the month is made of.",
     judges: "plan",
-    judge: (plan, today) =>
+    judge: (plan, { today }) =>
       above(reportOf(plan, today).total.expected, plan.budget.monthlyUsd, "USD are expected of a month"),
   },
   {
@@ -48,8 +49,8 @@ export const costRules: readonly PlanRule[] = [
     reason: "What costs money without serving anybody is noticed last: floors, spares, gateways, endpoints.",
     remedy: "Lower replicas.min, minNodes or warmSpares, or `network.endpoints: minimal`.",
     judges: "plan",
-    judge(plan, today) {
-      const share = idleShare[plan.environment];
+    judge(plan, { today, environment }) {
+      const share = idleShare[environment];
       const what = `USD a month without a single request, and ${share * 100} % of the budget are allowed:`;
       return above(reportOf(plan, today).total.minimum, plan.budget.monthlyUsd * share, what);
     },
@@ -62,7 +63,7 @@ export const costRules: readonly PlanRule[] = [
     reason: "GPUs are nearly all of the cost; a wrong digit in maxNodes is the most expensive typing error there is.",
     remedy: "Lower maxNodes, or raise budget.maxGpus; name it where it is missing.",
     judges: "plan",
-    judge(plan, today) {
+    judge(plan, { today }) {
       const { maxGpus } = plan.budget;
       if (maxGpus === undefined) return [{ on: "budget", problem: "budget.maxGpus is not set" }];
       const gpus = reportOf(plan, today).pools.reduce((sum, pool) => sum + pool.gpus.maximum, 0);
@@ -77,7 +78,7 @@ export const costRules: readonly PlanRule[] = [
     reason: "A node without a price is left out of every sum, and so of every budget.",
     remedy: "Take a size or region with a price, or add it to infra/catalog/prices.json (`npm run refresh-prices`).",
     judges: "plan",
-    judge(plan, today) {
+    judge(plan, { today }) {
       const unpriced = reportOf(plan, today).pools.flatMap(({ variants }) =>
         variants.filter(({ price }) => price.ceilingUsdPerHour === null),
       );
@@ -98,7 +99,7 @@ export const costRules: readonly PlanRule[] = [
     reason: "What has no price is in no sum: the stack costs more than any figure says.",
     remedy: "Look the price up and add it to infra/catalog/aux-prices.json.",
     judges: "plan",
-    judge: (plan, today) =>
+    judge: (plan, { today }) =>
       reportOf(plan, today)
         .shared.filter(({ cost }) => cost.maximum.unbounded.length > 0)
         .map(({ name }) => ({ on: name, problem: "its cost is unknown" })),
@@ -111,7 +112,7 @@ export const costRules: readonly PlanRule[] = [
     reason: "Lists change: P5 on AWS fell by nearly half within a month.",
     remedy: "`npm run refresh-prices`.",
     judges: "plan",
-    judge: (plan, today) =>
+    judge: (plan, { today }) =>
       reportOf(plan, today)
         .sources.filter(({ isStale }) => isStale)
         .map(({ source, asOf, ageDays }) => ({ on: source, problem: `of ${asOf}, ${ageDays} days ago` })),

@@ -27,7 +27,7 @@ export const planRules: readonly PlanRule[] = [
     reason: "What was to be tried out for a week is found in the bill a year later.",
     remedy: `A tag \`ttl\` with a day to come, such as "2027-03-31", within ${longestTtlDays} days.`,
     judges: "plan",
-    judge({ tags }, today) {
+    judge({ tags }, { today }) {
       const { ttl } = tags;
       if (ttl === undefined || !/^\d{4}-\d{2}-\d{2}$/.test(ttl) || Number.isNaN(Date.parse(ttl))) {
         return [{ on: "tags", problem: `ttl is ${ttl ?? "missing"}; it must be a day` }];
@@ -63,7 +63,9 @@ export const planRules: readonly PlanRule[] = [
     remedy: "`gateway.certificate: configured`, or `in-cluster`.",
     judges: "plan",
     judge: ({ gateway }) =>
-      gateway.config.certificate === "self-signed" ? [{ on: "gateway", problem: "the certificate is self-signed" }] : [],
+      gateway.config.certificate === "self-signed"
+        ? [{ on: "gateway", problem: "the certificate is self-signed" }]
+        : [],
   },
   {
     id: "prod-alerts",
@@ -78,16 +80,17 @@ export const planRules: readonly PlanRule[] = [
   },
   {
     id: "model-provenance",
-    title: "Models from elsewhere are checked against a hash",
+    title: "Models from elsewhere are the same tomorrow",
     levels: levels.saidInProd,
     severity: "medium",
     reason: "Whoever owns a repository can replace its weights, and nobody would notice.",
-    remedy: "`sha256` of the model, or a source in a store of your own.",
+    remedy: "A commit (`hf://org/repo@<40 digits>`), `sha256` of a file, or a store of your own.",
     judges: "plan",
     judge: ({ models }) =>
       models
         .filter(({ origin, spec }) => /^(hf|https?):/.test(origin) && spec.sha256 === undefined)
-        .map(({ id, origin }) => ({ on: id, problem: `${origin} has no hash` })),
+        .filter(({ origin }) => !/@[0-9a-f]{40}$/.test(origin))
+        .map(({ id, origin }) => ({ on: id, problem: `${origin} may be another model tomorrow` })),
   },
 ];
 

@@ -8,13 +8,26 @@ import { temporaryFolder } from "../support/folders.ts";
 import { demoModel, repository } from "../support/repository.ts";
 import { seconds } from "./figures.ts";
 
+/** An engine without an agent. */
+export interface EngineByHand extends AsyncDisposable {
+  readonly origin: string;
+  /** From its start until it was ready. */
+  readonly readySeconds: number;
+}
+
 /** Seconds from starting the embedded engine with the demo model, without an agent, until it is ready. */
 export async function engineByHand(): Promise<number> {
+  await using engine = await startByHand();
+  return engine.readySeconds;
+}
+
+/** The embedded engine with the demo model, named `demo`. `spec` is what differs from the engine's defaults. */
+export async function startByHand(spec: object = {}): Promise<EngineByHand> {
   const ports = await freePorts();
-  await using folder = await temporaryFolder();
-  const spec = engineSpec.parse({ kind: "embedded" });
-  const described = engineOf(spec);
-  const launch = described.launch(spec, {
+  const folder = await temporaryFolder();
+  const embedded = engineSpec.parse({ kind: "embedded", ...spec });
+  const described = engineOf(embedded);
+  const launch = described.launch(embedded, {
     command: described.command,
     version: null,
     modelPath: demoModel,
@@ -38,7 +51,12 @@ export async function engineByHand(): Promise<number> {
     signal: new AbortController().signal,
     log: createLog("bench", "silent"),
   });
-  const elapsed = seconds(started);
-  await engine.stop(5_000);
-  return elapsed;
+  return {
+    origin: engine.origin,
+    readySeconds: seconds(started),
+    async [Symbol.asyncDispose]() {
+      await engine.stop(5_000);
+      await folder[Symbol.asyncDispose]();
+    },
+  };
 }

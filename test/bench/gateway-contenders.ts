@@ -26,6 +26,8 @@ export interface Contender {
   /** Why it cannot be measured here; undefined when it can. */
   readonly missing?: string | undefined;
   readonly headers: Readonly<Record<string, string>>;
+  /** Answers by itself: only a bound for what any proxy can do, with small bodies. */
+  readonly isBound?: boolean;
   /** Starts it in front of an engine at this URL. `folder` is for its files. */
   start(engineUrl: string, folder: string): Promise<Server>;
 }
@@ -46,6 +48,12 @@ export const contenders = (engineUrl: string): readonly Contender[] => [
     start: (url, folder) => startNginx(proxyCore, join(folder, "proxy"), proxyConfig(url)),
   },
   { name: "bare Node proxy", headers: {}, start: (url) => startProgram(proxyCore, "gateway-bare.ts", [url]) },
+  {
+    name: "bare Node server",
+    headers: {},
+    isBound: true,
+    start: () => startProgram(proxyCore, "gateway-bare.ts", []),
+  },
   {
     name: "@portkey-ai/gateway",
     missing: existsSync(portkey) ? undefined : "not installed: npm ci --prefix test/bench/gateway",

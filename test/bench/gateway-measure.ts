@@ -114,7 +114,7 @@ async function streams(plan: Plan): Promise<Row[]> {
 async function memory(plan: Plan): Promise<Row[]> {
   await using engine = await startEngine("idle");
   const rows: Row[] = [];
-  for await (const [contender, starting] of started(plan, engine.url, streamBody)) {
+  for await (const [contender, starting] of started(plan, { workload: "memory", url: engine.url, probe: streamBody })) {
     await using server = starting;
     const target = { url: server.url + path, headers: contender.headers };
     // What a proxy needs once, such as compiled code, belongs to no stream.
@@ -137,7 +137,7 @@ async function compare(
 ): Promise<Row[]> {
   await using running = new AsyncDisposableStack();
   const targets: Target[] = [{ name: direct, url: `${engine.url}${path}`, headers: {}, pid: engine.pid }];
-  for await (const [contender, server] of started(plan, engine.url, probe)) {
+  for await (const [contender, server] of started(plan, { workload, url: engine.url, probe })) {
     running.use(server);
     targets.push({ ...contender, url: server.url + path, pid: server.pid });
   }
@@ -162,11 +162,14 @@ async function compare(
 }
 
 /** The proxies that are installed and relay `probe`; says of the others why they are missing. */
-async function* started(plan: Plan, engineUrl: string, probe: string): AsyncGenerator<readonly [Contender, Server]> {
-  for (const contender of plan.contenders(engineUrl)) {
-    if (contender.missing !== undefined) continue;
+async function* started(
+  plan: Plan,
+  { workload, url, probe }: { readonly workload: Workload; readonly url: string; readonly probe: string },
+): AsyncGenerator<readonly [Contender, Server]> {
+  for (const contender of plan.contenders(url)) {
+    if (contender.missing !== undefined || (contender.isBound === true && workload !== "small")) continue;
     try {
-      yield [contender, await startContender(contender, { engineUrl, folder: plan.folder, probe })];
+      yield [contender, await startContender(contender, { engineUrl: url, folder: plan.folder, probe })];
     } catch (error) {
       if (contender.name === "penstock") throw error;
       process.stderr.write(`MISSING: ${contender.name}: ${String(error)}\n`);

@@ -150,9 +150,7 @@ class Client {
     this.#origin = url;
   }
 
-  async send(
-    body: string,
-  ): Promise<{
+  async send(body: string): Promise<{
     readonly sentMs: number;
     readonly firstMs: number;
     readonly endMs: number;

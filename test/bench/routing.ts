@@ -126,7 +126,7 @@ async function realGateway({ seconds, precision }: Omit<Size, "seeds">): Promise
   for (const workload of workloads({ seeds: 1, seconds: Number(values.seconds ?? seconds), precision })) {
     const onRun = (what: string, busy: Busy): void => tellBusy(`${workload.name}: ${what}`, busy, scale);
     const driver = throughGateway({ profiles: workload.profiles, scale, onRun });
-    const search = { ...workload.search, low: 1, high: 8 };
+    const search = { ...workload.search, low: 1.5, high: 6 };
     await table({ ...workload, name: `${workload.name}, through the gateway`, search }, driver, contenders);
   }
 }

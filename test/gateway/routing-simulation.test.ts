@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { policies } from "../../runtime/gateway/routing/index.ts";
+import { prefixHashes } from "../../runtime/gateway/routing/prefix-hash.ts";
 import type { Policy } from "../../runtime/gateway/routing/policy.ts";
 import { BlockCache } from "../bench/routing-cache.ts";
 import { FastEngine } from "../bench/routing-engine.ts";
+import { promptBody, readPrompt } from "../bench/routing-prompt.ts";
 import { goodput, measure } from "../bench/routing-report.ts";
 import { simulation } from "../bench/routing-simulation.ts";
 import { generateConversations, generateSharedPrefixes, traceBlockTokens } from "../bench/routing-trace.ts";
@@ -130,6 +132,19 @@ test("the cache of an engine never holds more than it has, and forgets the ends 
   expect(cache.available).toBe(0);
   cache.release([1, 2], 1_024);
   expect(cache.available).toBe(2_048);
+});
+
+test("prompts of the bench begin alike as far as their blocks are the same, for the gateway and for engines", () => {
+  const request = { atMs: 0, promptTokens: 2_400, outputTokens: 7, session: "" };
+  const bodies = [
+    promptBody({ ...request, blocks: [0, 71, 72, 73] }, 1),
+    promptBody({ ...request, blocks: [0, 71, 9, 73] }, 2),
+  ];
+  expect(readPrompt(bodies[0] ?? "")).toEqual({ promptTokens: 2_400, outputTokens: 7, blocks: [0, 71, 72, 73] });
+  const [first, second] = bodies.map((body) => prefixHashes(Buffer.from(body.slice(body.indexOf('"messages"')))));
+  const alike = first?.findIndex((hash, at) => hash !== second?.[at]);
+  // A block of the trace is two of the gateway's, and what stands in front of the text shifts them.
+  expect(alike).toBe(2 * 2);
 });
 
 describe("the bench", () => {

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Charge } from "../../runtime/gateway/stores/hot.ts";
+import type { Charge, HotStore } from "../../runtime/gateway/stores/hot.ts";
 import { FileHotStore } from "../../runtime/gateway/stores/hot-file.ts";
 import { MemoryHotStore } from "../../runtime/gateway/stores/hot-memory.ts";
 import { periodEnd, periodStart } from "../../runtime/gateway/stores/period.ts";
@@ -20,7 +20,8 @@ function frozenStore(bounds = {}) {
     at.elapsedMs += ms;
     at.wallMs += ms;
   };
-  return { store: new MemoryHotStore({ clock, bounds }), pass };
+  const store: HotStore = new MemoryHotStore({ clock, bounds });
+  return { store, pass };
 }
 
 const tokens = (amount: number, limit = 60): Charge => ({
@@ -139,12 +140,12 @@ describe("a hot store in a file", () => {
     const file = join(folder.path, "hot.db");
     const settled = { account: "a", id: "1", charges: [tokens(60, 60), usd(30)] };
     {
-      await using store = new FileHotStore(file, fail);
+      await using store: HotStore = new FileHotStore(file, fail);
       await store.reserve(settled, minuteMs);
       await store.settle(settled, [60, 20]);
       await store.reserve({ account: "a", id: "2", charges: [usd(70), slot] }, minuteMs);
     }
-    await using store = new FileHotStore(file, fail);
+    await using store: HotStore = new FileHotStore(file, fail);
     const answer = await store.reserve({ account: "a", id: "3", charges: [tokens(10), usd(80), slot] }, minuteMs);
     expect(answer).toMatchObject({ granted: false, refusedBy: 0, readings: [{}, { remaining: 80 }, { remaining: 1 }] });
   });
@@ -157,7 +158,7 @@ describe("a hot store in a file", () => {
     }
     using database = new DatabaseSync(file);
     database.exec(`INSERT INTO hot_accounts VALUES ('a', '{"rates":'), ('b', '{"rates":1}')`);
-    await using store = new FileHotStore(file, fail);
+    await using store: HotStore = new FileHotStore(file, fail);
     expect((await store.reserve({ account: "a", id: "1", charges: [tokens(60)] }, minuteMs)).granted).toBe(true);
   });
 });

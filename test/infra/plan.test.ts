@@ -314,17 +314,21 @@ describe("pools", () => {
     }
   });
 
-  test("names stay short, unique and the same when a display name changes", () => {
-    const change = { pool: { name: "a-pool-with-20-chars", sizes: ["Standard_NC128ds_xl_RTXPRO6000BSE_v6"] } };
-    const stack = { ...oneFleet({ stack: azureStack, ...change, fleet: { pool: "a-pool-with-20-chars" } }) };
-    const one = refusalOf(stack) === "" ? planned(stack) : null;
-    // That size has no NVMe; another of a long name does as well.
-    expect(one).toBeNull();
+  test("names stay short and unique, and end in a hash where they must", () => {
+    const name = "a-pool-with-20-chars";
+    const pool = { name, sizes: ["Standard_ND96amsr_A100_v4", "Standard_ND96isr_H100_v5"], capacity: ["spot"] };
+    const { pools } = planned(oneFleet({ stack: azureStack, pool, fleet: { pool: name, spot: true } }));
+    expect(pools.map((each) => each.name)).toEqual([
+      expect.stringMatching(/^a-pool-with-20-chars-spot-nd96ams-[0-9a-f]{6}$/),
+      expect.stringMatching(/^a-pool-with-20-chars-spot-nd96isr-[0-9a-f]{6}$/),
+    ]);
+    for (const each of pools) expect(each.name.length).toBeLessThanOrEqual(40);
+  });
+
+  test("changing a display name changes no pool", () => {
     const named = planned({ ...azureStack, displayName: "One" });
     const renamed = planned({ ...azureStack, displayName: "Another" });
-    expect(renamed.pools).toEqual(named.pools);
-    expect(renamed.displayName).toBe("Another");
-    for (const { name } of named.pools) expect(name).toMatch(/^[a-z][a-z0-9-]{0,39}$/);
+    expect(renamed).toEqual({ ...named, displayName: "Another" });
   });
 
   test("a renamed pool keeps its former names, so that nothing is replaced", () => {
@@ -345,9 +349,14 @@ describe("pools", () => {
       oneFleet({ ...on("p5.48xlarge"), model: model("llama", "llama-3.1-405b"), fleet: { concurrency: 4 } }),
     );
     expect(spread.pools[0]).toMatchObject({ provisioner: "node-group", placementGroup: true, zones: ["us-east-1a"] });
-    expect(spread.addOns.map(({ name }) => name)).toContain("leader-worker-set");
+    const names = spread.addOns.map(({ name }) => name);
+    expect(names).toEqual(
+      expect.arrayContaining(["leader-worker-set", "aws-efa-k8s-device-plugin", "cluster-autoscaler"]),
+    );
     const block = planned(
-      oneFleet({ ...on("p5e.48xlarge", { capacity: ["block"], reservation: { id: "cr-1", nodes: 2 } }) }),
+      oneFleet({
+        ...on("p5e.48xlarge", { capacity: ["block"], zones: ["us-east-1b"], reservation: { id: "cr-1", nodes: 2 } }),
+      }),
     );
     expect(block.pools[0]).toMatchObject({ provisioner: "node-group", capacity: "block", maxNodes: 2 });
     expect(planned(azureStack).pools[0]).toMatchObject({ provisioner: "agent-pool", placementGroup: false });
@@ -390,6 +399,17 @@ describe("gpu: auto", () => {
     const plan = planned(auto({ concurrency: 8 }, model("llama", "llama-3.1-70b-fp8")));
     expect(plan.pools[0]).toMatchObject({ size: "g7e.12xlarge" });
     expect(plan.fleets[0]).toMatchObject({ gpusPerReplica: 2 });
+  });
+
+  test("what all replicas cost decides, not what a node does", () => {
+    const pool = (max: number): unknown =>
+      planned(auto({ concurrency: 1, replicas: { min: 1, max } }, large)).pools.map(({ size, maxNodes }) => [
+        size,
+        maxNodes,
+      ]);
+    // One replica each on nodes for 8.29 USD, or four on one for 27.45.
+    expect(pool(1)).toEqual([["g7e.12xlarge", 1]]);
+    expect(pool(4)).toEqual([["p4de.24xlarge", 1]]);
   });
 
   test("spot is tried first where the fleet may run on it", () => {

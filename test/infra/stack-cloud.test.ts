@@ -48,6 +48,10 @@ describe("what only belongs together wrongly is refused, with what would be righ
     [withPool({ sizes: ["g6e.2xlarge", "g6e.2xlarge"] }), "pools[0].sizes[1]: listed twice"],
     [withPool({ capacity: ["spot", "spot"] }), "pools[0].capacity[1]: listed twice"],
     [withPool({ zones: ["eu-west-1a"] }), "pools[0].zones[0]: `eu-west-1a` is not in us-east-1"],
+    [
+      withPool({ sizes: ["p5e.48xlarge"], capacity: ["block"], reservation: { id: "cr-1", nodes: 1 } }),
+      "pools[0].zones: a capacity block is in one zone; name it",
+    ],
     [{ zones: ["us-east-1a"] }, "zones: EKS needs two; name another"],
     [{ zones: ["1", "2"] }, "zones[0]: `1` is not in us-east-1; its zones are named us-east-1a and so on"],
     [

@@ -1,6 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { deployKubernetes } from "../../kubernetes/index.ts";
 import type { CloudPlan } from "../../plan/plan.ts";
+import { plainInputs, recordOf } from "../wire.ts";
 import { placeholderOutputs, placeholderSecrets, secretPlaceholder } from "./placeholders.ts";
 
 /** A Kubernetes object, as it would be applied. */
@@ -31,10 +32,6 @@ export interface Rendering {
 const releaseType = "kubernetes:helm.sh/v3:Release";
 const passwordType = "random:index/randomPassword:RandomPassword";
 
-/** Pulumi's marks of a secret on the wire. */
-const signatureKey = "4dabf18193072939515e22adb298388d";
-const secretSignature = "1b47061264138c4ac30d75fd1eb44270";
-
 /**
  * Runs the Kubernetes part of the program against Pulumi's own mocks: no engine, no cloud, no cluster. What only a
  * deployment knows is named in angle brackets, secrets too. Sets Pulumi's runtime of this process, so it is for commands
@@ -46,7 +43,7 @@ export async function renderKubernetes(plan: CloudPlan): Promise<Rendering> {
   await pulumi.runtime.setMocks(
     {
       newResource({ type, name, custom = false, inputs }) {
-        const plain = recordOf(unwrapped(inputs));
+        const plain = plainInputs(inputs);
         if (type === releaseType) releases.push(releaseOf(plain));
         else if (isManifest(plain)) manifests.push(plain);
         const made = type === passwordType ? { result: secretPlaceholder(name) } : {};
@@ -98,16 +95,4 @@ function releaseOf(inputs: Readonly<Record<string, unknown>>): ChartRelease {
     repository: typeof repo === "string" ? repo : null,
     values: recordOf(inputs["values"]),
   };
-}
-
-function unwrapped(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(unwrapped);
-  if (typeof value !== "object" || value === null) return value;
-  const record = recordOf(value);
-  if (record[signatureKey] === secretSignature) return unwrapped(record["value"]);
-  return Object.fromEntries(Object.entries(record).map(([key, inner]) => [key, unwrapped(inner)]));
-}
-
-function recordOf(value: unknown): Record<string, unknown> {
-  return typeof value === "object" && value !== null ? { ...value } : {};
 }

@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import type { Principal } from "../../contracts/tenant.ts";
 import type { Meters, Reading, Reservation } from "../stores/hot.ts";
 import { amountsOf, chargesOf, worstCase, type Estimate, type TokenUsage } from "./charges.ts";
@@ -53,7 +53,7 @@ export class Admission implements AsyncDisposable {
   readonly queue: FairQueue;
   readonly #options: AdmissionOptions;
   readonly #ttlMs: number;
-  readonly #idPrefix = randomUUID();
+  readonly #idPrefix = randomBytes(12).toString("base64url");
   #nextId = 0;
   readonly #open = new Set<Reservation>();
   readonly #settling = new Set<Promise<void>>();

@@ -67,8 +67,8 @@ export class Account {
   settle({ id, charges }: Reservation, amounts: readonly number[]): void {
     const nowMs = this.#clock.elapsedMs();
     this.#expire(nowMs);
-    if (this.#settled.has(id, nowMs)) return;
     const open = this.#close(id);
+    if (!open && this.#settled.has(id, nowMs)) return;
     this.#settled.add(id, nowMs);
     let at = 0;
     for (const { meter, amount } of charges) {

@@ -81,24 +81,13 @@ export class AnswerParser {
 
   /** Reads one piece. Null: the rest must wait for more. */
   #step(bytes: Buffer): Buffer | null {
-    switch (this.#state) {
-      case "head":
-        return this.#readHead(bytes);
-      case "sized":
-      case "chunk":
-        return this.#readSized(bytes);
-      case "until close":
-        this.#emit(bytes);
-        return bytes.subarray(bytes.length);
-      case "size":
-        return this.#readLine(bytes, maxSizeLine, (line) => this.#beginChunk(line));
-      case "chunk end":
-        return this.#readLine(bytes, 0, () => (this.#state = "size"));
-      case "trailer":
-        return this.#readLine(bytes, maxTrailerBytes, (line) => this.#readTrailer(line));
-      case "done":
-        return bytes;
-    }
+    if (this.#state === "head") return this.#readHead(bytes);
+    if (this.#state === "sized" || this.#state === "chunk") return this.#readSized(bytes);
+    if (this.#state === "size") return this.#readLine(bytes, maxSizeLine, (line) => this.#beginChunk(line));
+    if (this.#state === "chunk end") return this.#readLine(bytes, 0, () => (this.#state = "size"));
+    if (this.#state === "trailer") return this.#readLine(bytes, maxTrailerBytes, (line) => this.#readTrailer(line));
+    this.#emit(bytes);
+    return null;
   }
 
   #readHead(bytes: Buffer): Buffer | null {

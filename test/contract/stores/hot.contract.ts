@@ -32,7 +32,9 @@ export function hotContract(store: () => HotStore, { propertyRuns }: { propertyR
 
   it("grants up to the limit and not one more, however many ask at once", async () => {
     const first = reservation([{ meter: rate(100), amount: 1 }]);
-    const answers = await Promise.all(Array.from({ length: 250 }, () => store().reserve(again(first), minuteMs)));
+    const answers = await Promise.all(
+      Array.from({ length: 250 }, async () => await store().reserve(again(first), minuteMs)),
+    );
     expect(answers.filter(({ granted }) => granted)).toHaveLength(100);
     expect(answers.at(-1)).toMatchObject({ granted: false, refusedBy: 0, readings: [{ limit: 100, remaining: 0 }] });
   });
