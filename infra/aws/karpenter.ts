@@ -1,7 +1,7 @@
 import * as cloudwatch from "@pulumi/aws/cloudwatch/index.js";
 import * as eks from "@pulumi/aws/eks/index.js";
 import * as sqs from "@pulumi/aws/sqs/index.js";
-import type * as pulumi from "@pulumi/pulumi";
+import * as pulumi from "@pulumi/pulumi";
 import { namespaces } from "../cloud.ts";
 import type { Cluster } from "./cluster.ts";
 import { karpenterStatements } from "./karpenter-policy.ts";
@@ -55,6 +55,8 @@ function noticeQueue(context: Context): { readonly queue: sqs.Queue; readonly re
     },
     child,
   );
+  const { region, prefix } = scope.plan;
+  const rules = pulumi.interpolate`arn:aws:events:${region}:${scope.accountId}:rule/${prefix}-*`;
   const policy = new sqs.QueuePolicy(
     "notices",
     {
@@ -64,7 +66,7 @@ function noticeQueue(context: Context): { readonly queue: sqs.Queue; readonly re
           Principal: { Service: "events.amazonaws.com" },
           Action: "sqs:SendMessage",
           Resource: queue.arn,
-          Condition: { StringEquals: { "aws:SourceAccount": scope.accountId } },
+          Condition: { ArnLike: { "aws:SourceArn": rules } },
         },
         {
           Effect: "Deny",
@@ -81,7 +83,7 @@ function noticeQueue(context: Context): { readonly queue: sqs.Queue; readonly re
     const rule = new cloudwatch.EventRule(
       name,
       {
-        name: `${scope.plan.prefix}-${name}`,
+        name: `${prefix}-${name}`,
         eventPattern: JSON.stringify({ source: [source], "detail-type": [detail] }),
         tags: scope.tags,
       },

@@ -9,7 +9,7 @@ export function serviceAnnotations({ plan, tags }: Scope): CloudOutputs["service
   const pairs = Object.entries(tags).filter(([key, value]) => !/[,=]/.test(key + value));
   return {
     [`${prefix}-type`]: "nlb",
-    [`${prefix}-internal`]: String(plan.gateway.config.internal),
+    ...(plan.gateway.config.internal ? { [`${prefix}-internal`]: "true" } : {}),
     // Two checks that fail, in 20 s, and a node has no gateway any more: as long as one waits before it stops.
     [`${prefix}-healthcheck-interval`]: "10",
     [`${prefix}-healthcheck-healthy-threshold`]: "2",

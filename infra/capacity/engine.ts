@@ -35,8 +35,11 @@ interface Decoding {
   readonly firstMs: number;
 }
 
+/** Steps that a router looks ahead, so that what decodes counts beside prompts that wait. */
+const decodeWeight = 4;
+
 /**
- * One engine: a batch with continuous batching and chunked prefill. Each step takes one chunk of prompts that are being read and one
+ * One engine: a batch with continuous batching and chunked prefill. Each step takes one chunk of prompts and one
  * token of everything that decodes. Steps of pure decoding are taken together, so that its cost is by request, not by
  * token. A request holds KV cache for its prompt and its whole answer from the start: nothing is preempted.
  */
@@ -81,7 +84,7 @@ export class Engine {
 
   /** Requests that are here: waiting and running. */
   get outstanding(): number {
-    return this.#queue.length - this.#head + this.#prefilling.length + this.#decoding.size;
+    return this.#waiting + this.#prefilling.length + this.#decoding.size;
   }
 
   /** About how long a request would wait here for its turn, in ms. */
@@ -98,7 +101,14 @@ export class Engine {
     // Another model has to wait until everything of this one is done.
     const drain = isOther && this.outstanding > 0 ? step * 200 : 0;
     const load = Math.max(0, this.#busyUntilMs - this.#nowMs);
-    return this.#pendingMs * overhead.factor + step + change + drain + (this.#isMixedStep ? 0 : load);
+    const isFull = this.#kvTokens > 0.95 * constants.kvTokens || this.outstanding >= constants.maxSequences;
+    const blocked = isFull ? step * Math.max(1, this.#decoding.first - this.#steps) * (1 + this.#waiting) : 0;
+    const pending = this.#pendingMs * overhead.factor + (this.#isMixedStep ? 0 : load);
+    return pending + change + drain + (Number.isFinite(blocked) ? blocked : 0) + step * decodeWeight;
+  }
+
+  get #waiting(): number {
+    return this.#queue.length - this.#head;
   }
 
   /** Takes a request. Not before the time of an earlier one. */
@@ -246,7 +256,7 @@ export class Engine {
     const constants = this.#models[model];
     if (constants === undefined) return 0;
     const cached = Math.floor(inputTokens * this.#cachedShare);
-    return Math.max(constants.w0, prefillMs(constants, Math.max(1, inputTokens - cached), cached));
+    return prefillMs(constants, Math.max(1, inputTokens - cached), cached);
   }
 
   #constants(): EngineModel {

@@ -14,6 +14,8 @@ interface Shared {
   readonly scenario: Scenario;
   readonly group: NodeGroup;
   readonly random: Random;
+  /** What each model is asked for of all requests of the trace, in any unit. */
+  readonly demand: readonly number[];
   /** A replica will be ready. */
   readonly onStart: (readyAtSeconds: number) => void;
 }
@@ -27,7 +29,9 @@ export class FleetRun {
   readonly #scaler: Scaler;
   /** Requests that wait for a replica, the first first. */
   #held: Work[] = [];
-  #made = 0;
+  /** What each model was asked for lately, and how many replicas began with it. */
+  readonly #asked: number[];
+  readonly #begun: number[];
   /** Replicas that take requests, until something changes. */
   #open: readonly Replica[] | null = null;
 
@@ -35,6 +39,8 @@ export class FleetRun {
     this.#simulated = simulated;
     this.#shared = shared;
     this.#scaler = scalerOf(simulated);
+    this.#asked = simulated.fleet.models.map((_, model) => shared.demand[model] ?? 0);
+    this.#begun = simulated.fleet.models.map(() => 0);
     const make = (place: Place, at: number): Replica => this.#replica(place, at);
     this.#set = new ReplicaSet(simulated, shared.group, { tally: this.tally, make });
   }
@@ -48,6 +54,7 @@ export class FleetRun {
       this.tally.tooLong += 1;
       return;
     }
+    this.#asked[work.model] = (this.#asked[work.model] ?? 0) + 1;
     if (this.#set.wanted === 0) this.#scale(this.#scaler.activated(now), now);
     if (!this.#route(work, now)) this.#hold(work);
   }
@@ -120,9 +127,8 @@ export class FleetRun {
     const { fleet, engines } = this.#simulated;
     const models = engines.flatMap((each) => each[place.variant]?.model ?? []);
     const known = new Set<number>();
-    const slots = Array.from({ length: fleet.residentModels }, (_, slot) => {
-      // Replicas begin with one model after another.
-      const first = (this.#made * fleet.residentModels + slot) % Math.max(1, fleet.models.length);
+    const slots = Array.from({ length: fleet.residentModels }, () => {
+      const first = this.#firstModel();
       known.add(first);
       const start = {
         atMs: readyAt * 1_000,
@@ -131,8 +137,15 @@ export class FleetRun {
       };
       return new Engine(models, this.#events(known), start);
     });
-    this.#made += 1;
     return { place, readyAt, slots, drainingSince: null, known };
+  }
+
+  /** A replica begins with the model that is asked for the most, by replica that began with it. */
+  #firstModel(): number {
+    const need = this.#asked.map((asked, model) => asked / (1 + (this.#begun[model] ?? 0)));
+    const first = Math.max(0, need.indexOf(Math.max(...need)));
+    this.#begun[first] = (this.#begun[first] ?? 0) + 1;
+    return first;
   }
 
   #events(known: Set<number>): EngineEvents {

@@ -3,7 +3,7 @@ import { Heap } from "./heap.ts";
 import { seeded } from "./random.ts";
 import { nodeResults, type RunResult } from "./result.ts";
 import { groupsOf, type Scenario } from "./scenario.ts";
-import { pick, Targets } from "./targets.ts";
+import { pick, Targets, type Weighted } from "./targets.ts";
 import { binSeconds } from "./trace/load.ts";
 import type { RequestColumns } from "./trace/requests.ts";
 
@@ -25,19 +25,21 @@ export function simulateRequests(
   const groups = groupsOf(scenario);
   const starts = new Heap<FleetRun>();
   const random = seeded(scenario.settings.seed);
-  const runs = scenario.fleets.map((simulated) => {
+  const targets = new Targets(scenario);
+  const byModel = columns.models.map((name) => ({ name, targets: targets.of(name) }));
+  const demand = demandOf(scenario, columns, byModel);
+  const runs = scenario.fleets.map((simulated, fleet) => {
     const group = groups.get(simulated.fleet.pool);
     if (group === undefined) throw new Error(`the plan has no pool ${simulated.fleet.pool}`);
     const run: FleetRun = new FleetRun(simulated, {
       scenario,
       group,
       random,
+      demand: demand[fleet] ?? [],
       onStart: (at) => starts.push(at, run),
     });
     return run;
   });
-  const targets = new Targets(scenario);
-  const byModel = columns.models.map((name) => ({ name, targets: targets.of(name) }));
   const unknownModels = new Map<string, number>();
   let nextPoll = binSeconds;
   const passTo = (until: number): void => {
@@ -83,4 +85,24 @@ export function simulateRequests(
     unknownModels,
     gaps: scenario.gaps,
   };
+}
+
+/** Requests of the whole trace for each model of each fleet: what replicas that are there from the start have loaded. */
+function demandOf(
+  { fleets }: Scenario,
+  columns: RequestColumns,
+  byModel: readonly { readonly targets: readonly Weighted[] }[],
+): number[][] {
+  const counts = byModel.map(() => 0);
+  for (let index = 0; index < columns.size; index += 1) {
+    counts[columns.model(index)] = (counts[columns.model(index)] ?? 0) + 1;
+  }
+  const demand = fleets.map(({ fleet }) => fleet.models.map(() => 0));
+  for (const [at, { targets }] of byModel.entries()) {
+    for (const { target, share } of targets) {
+      const ofFleet = demand[target.fleet];
+      if (ofFleet !== undefined) ofFleet[target.model] = (ofFleet[target.model] ?? 0) + share * (counts[at] ?? 0);
+    }
+  }
+  return demand;
 }

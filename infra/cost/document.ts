@@ -47,7 +47,9 @@ function warningsOf({ sources: known, unknown, assumptions }: CostReport): strin
         ]),
     ...(unknown.length === 0
       ? []
-      : [`${unknown.length} figures are unknown and in no sum; they are listed under "Without a price or figure".`]),
+      : [
+          `${unknown.length} figures are unknown, listed under "Without a price or figure". None is taken for zero: sums that miss one say "at least" or "to".`,
+        ]),
   ];
 }
 

@@ -10,11 +10,8 @@ import {
   type SharedItem,
 } from "./shared-items.ts";
 
-/** Interface endpoints, each in every zone. S3 has a gateway endpoint, which is free. */
-const endpointNames = {
-  minimal: ["ecr.api", "ecr.dkr"],
-  full: ["ecr.api", "ecr.dkr", "sts", "eks", "eks-auth", "ec2", "logs", "sqs", "ssm", "monitoring"],
-} as const;
+/** Services with an interface endpoint in every zone, with `endpoints: full`. S3's is a gateway, which is free. */
+const endpointNames = ["autoscaling", "ec2", "ecr.api", "ecr.dkr", "eks", "eks-auth", "sqs", "ssm", "sts"] as const;
 
 /** Root disk of system nodes. */
 const systemDiskGiB = 80;
@@ -24,8 +21,9 @@ export function itemsOfAws(plan: CloudPlan, context: SharedContext): SharedItem[
   return [...networkItems(plan), ...storageItems(plan, context), ...watchItems(plan, context)];
 }
 
-function networkItems({ zones, network, environment, gateway }: CloudPlan): SharedItem[] {
-  const names = endpointNames[network.endpoints];
+function networkItems({ zones, network, environment, gateway, observability }: CloudPlan): SharedItem[] {
+  const services = endpointNames.length + (observability.mode === "managed" ? 1 : 0);
+  const endpoints = network.endpoints === "full" ? services : 0;
   const gateways = environment === "prod" ? zones.length : 1;
   const balancerAddresses = gateway.config.internal ? 0 : zones.length;
   return [
@@ -44,8 +42,8 @@ function networkItems({ zones, network, environment, gateway }: CloudPlan): Shar
       unit: "address",
       item: "Public IPv4 address",
     }),
-    feeItem("endpoints", `Interface endpoints (${names.length} in ${zones.length} zones)`, {
-      count: names.length * zones.length,
+    feeItem("endpoints", `Interface endpoints (${endpoints} in each of ${zones.length} zones)`, {
+      count: endpoints * zones.length,
       unit: "endpoint and zone",
       item: "VPC interface endpoint",
     }),

@@ -1,5 +1,5 @@
 import type { EngineSpec } from "../../runtime/contracts/engine.ts";
-import { agentImages, imageVersion } from "../catalog/images.ts";
+import { agentImageOf, imageVersion } from "../catalog/images.ts";
 import { familyOf } from "../catalog/shapes.ts";
 import { throughputOf } from "../catalog/throughput.ts";
 import { engineOf } from "../../runtime/engines/index.ts";
@@ -51,7 +51,7 @@ export function plannedFleet(stack: CloudStack, placed: PlacedFleet): PlannedFle
     concurrency: concurrencyOf(placed),
     residentModels: need.residents,
     idle: config.idle ?? null,
-    pod: { ...sizing.pod, image: imageName(stack, agentImages[config.engine.kind]) },
+    pod: { ...sizing.pod, image: imageName(stack, agentImageOf(sizing.engine)) },
     scaling: scalingOf(stack, placed, transitions),
     transitions,
     drainSeconds: config.drainSeconds,

@@ -21,7 +21,6 @@ const purchases = [
   "aws:bedrock/provisionedModelThroughput:ProvisionedModelThroughput",
   "azure-native:compute:CapacityReservation",
   "azure-native:compute:CapacityReservationGroup",
-  "azure-native:billingbenefits:SavingsPlanOrderAlias",
 ];
 
 /** What most of the bill is: these have tags even where somebody forgot to write any. */

@@ -58,7 +58,9 @@ export const identityRules: readonly Rule[] = [
       return [
         ...trustProblems(at(properties, "assumeRolePolicy")),
         ...list(properties, "managedPolicyArns").flatMap(tooMighty),
-        ...list(properties, "inlinePolicies").flatMap((each) => documentProblems(each, "policy")),
+        ...list(properties, "inlinePolicies").flatMap((_, index) =>
+          documentProblems(properties, `inlinePolicies.${index}.policy`),
+        ),
       ];
     },
   },

@@ -95,9 +95,11 @@ export function readBody(incoming: IncomingMessage, maxBytes: number): Promise<B
       if (size <= maxBytes) chunks.push(chunk);
       else tooLarge();
     });
-    incoming.once("end", () =>
-      resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)),
-    );
+    incoming.once("end", () => {
+      resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks, size));
+      // The request lives until it is answered, and its listeners with it.
+      chunks.length = 0;
+    });
     incoming.once("error", left);
     incoming.once("close", () => {
       if (!incoming.readableEnded) left();

@@ -59,7 +59,8 @@ const lookMs = 20;
 
 interface Case {
   readonly what: string;
-  readonly model: object & { readonly id: string };
+  /** As a gateway's config has it, without its fleet. */
+  readonly model: Readonly<Record<string, unknown>> & { readonly id: string };
   /** Starts the same engine, without gateway and agent. */
   readonly byHand: () => Promise<EngineByHand>;
 }

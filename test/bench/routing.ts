@@ -88,9 +88,10 @@ function workloads({ seeds, seconds, precision }: Size): Sized[] {
     },
     {
       name: "shared prefixes 150x5",
-      traces: make((seed) => generateSharedPrefixes(seed)),
-      speed: 4,
-      search: { low: 1, high: 12, precision },
+      // An answer takes a minute near the highest speed: shorter ones tell how long a fleet can be overloaded.
+      traces: make((seed) => generateSharedPrefixes(seed, { seconds: 1_200 })),
+      speed: 3.5,
+      search: { low: 1, high: 6, precision },
       // What llm-d's pods had, so that not all prefixes fit everywhere.
       profiles: profilesOf(308_000),
     },
@@ -151,7 +152,7 @@ function tellBusy(what: string, { gateway, engines, load, lateP99Ms }: Busy, sca
 async function main(): Promise<void> {
   const both = values.simulated === values["through-gateway"];
   if (both || values.simulated) await simulated();
-  if (both) await realGateway({ seconds: 100, precision: 1.25 });
+  if (both) await realGateway({ seconds: 90, precision: 1.25 });
   else if (values["through-gateway"]) await realGateway({ seconds: Infinity, precision: 1.08 });
   if (!both) return;
   const times = decisionTimes(policies.predicted_cost);

@@ -196,6 +196,13 @@ describe("Karpenter", () => {
   test("it hears of what AWS takes away, in the queue that has the cluster's name", async () => {
     const { only, of } = await sample("prod");
     expect(only("sqs:Queue").inputs).toMatchObject({ name: "penstock-prod", sqsManagedSseEnabled: true });
+    const [send, deny] = statementsOf(only("sqs:QueuePolicy").inputs["policy"]);
+    expect(send).toMatchObject({
+      Principal: { Service: "events.amazonaws.com" },
+      Action: "sqs:SendMessage",
+      Condition: { ArnLike: { "aws:SourceArn": "arn:aws:events:us-east-1:123456789012:rule/penstock-prod-*" } },
+    });
+    expect(deny).toMatchObject({ Effect: "Deny", Condition: { Bool: { "aws:SecureTransport": "false" } } });
     const rules = of("cloudwatch:EventRule");
     expect(rules).toHaveLength(5);
     const targets = of("cloudwatch:EventTarget").map(({ inputs }) => inputs);

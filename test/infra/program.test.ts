@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { stackOf, type StackName } from "../support/plans.ts";
+import { awsMocks } from "../support/pulumi/aws.ts";
 import { azureMocks } from "../support/pulumi/azure.ts";
 import { isSecret, runProgram, unknownValue, type ProgramRun } from "../support/pulumi/engine.ts";
 
@@ -8,6 +9,7 @@ const key = "-----BEGIN PRIVATE KEY----- of the endpoint";
 
 /** What Pulumi hands to the program of a stack that comes with Penstock. */
 async function runOf(stack: StackName, more: Partial<ProgramRun> = {}): Promise<ProgramRun> {
+  const mocks = stack.startsWith("aws") ? awsMocks : azureMocks;
   return {
     stack,
     config: {
@@ -16,8 +18,8 @@ async function runOf(stack: StackName, more: Partial<ProgramRun> = {}): Promise<
       "penstock:tlsKey": key,
     },
     secretKeys: ["penstock:tlsCertificate", "penstock:tlsKey"],
-    outputs: (made) => azureMocks.answer(made) ?? {},
-    invoke: (token) => azureMocks.call(token),
+    outputs: (made) => mocks.answer(made) ?? {},
+    invoke: (token) => mocks.call(token),
     ...more,
   };
 }
@@ -33,23 +35,26 @@ describe("the program as Pulumi runs it", () => {
     expect(ran.outputs?.["endpoint"]).toBe("https://llm.example.com/v1");
   });
 
-  test("an update ends with the endpoint, a first key, links and what to type; secrets stay secret", async () => {
-    const ran = await runProgram(await runOf("azure-prod"));
-    expect(ran.exitCode).toBe(0);
-    const { outputs = {} } = ran;
-    expect(Object.keys(outputs).toSorted()).toEqual(
-      ["adminKey", "endpoint", "grafanaPassword", "links", "loadBalancer", "makeKey", "try"].toSorted(),
-    );
-    expect(isSecret(outputs["adminKey"])).toBe(true);
-    expect(outputs["try"]).toContain("https://llm.example.com/v1/chat/completions");
-    expect(ran.messages).not.toContain(key);
-    for (const { urn, inputs } of ran.resources) {
-      for (const [name, value] of Object.entries(inputs)) {
-        if (JSON.stringify(value).includes(key)) expect(isSecret(value), `${urn} ${name}`).toBe(true);
+  test.for<StackName>(["azure-prod", "aws-prod"])(
+    "an update of %s ends with what to type next; secrets stay secret",
+    async (stack) => {
+      const ran = await runProgram(await runOf(stack));
+      expect(ran.exitCode).toBe(0);
+      const { outputs = {} } = ran;
+      expect(Object.keys(outputs).toSorted()).toEqual(
+        ["adminKey", "endpoint", "grafanaPassword", "links", "loadBalancer", "makeKey", "try"].toSorted(),
+      );
+      expect(isSecret(outputs["adminKey"])).toBe(true);
+      expect(outputs["try"]).toContain("https://llm.example.com/v1/chat/completions");
+      expect(ran.messages).not.toContain(key);
+      for (const { urn, inputs } of ran.resources) {
+        for (const [name, value] of Object.entries(inputs)) {
+          if (JSON.stringify(value).includes(key)) expect(isSecret(value), `${urn} ${name}`).toBe(true);
+        }
       }
-    }
-    expect(JSON.stringify(ran.resources)).toContain(key);
-  });
+      expect(JSON.stringify(ran.resources)).toContain(key);
+    },
+  );
 
   test("two runs register the same, in any order", async () => {
     const [one, two] = [await runProgram(await runOf("azure-dev")), await runProgram(await runOf("azure-dev"))];

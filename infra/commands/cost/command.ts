@@ -12,8 +12,9 @@ import type { CostDocument } from "../../cost/table.ts";
 import { terminalText } from "../../cost/terminal.ts";
 import { usageDocument } from "../../cost/usage-document.ts";
 import { parseWhatIf } from "../../cost/what-if.ts";
+import { stackFile, stackNames, type StackFile } from "../stack-files.ts";
 import type { CostOptions } from "./options.ts";
-import { planOfStack, productRoot, readStack, readStackAt, stackNames, type NamedStack } from "./read-stack.ts";
+import { planOfStack, readStack, readStackAt, type NamedStack } from "./read-stack.ts";
 import { joinUsage, type JoinedUsage } from "./usage.ts";
 
 /** What a run of the command prints, and whether `--fail-above` says no. */
@@ -24,10 +25,15 @@ export interface CostAnswer {
 }
 
 /** Runs the command but for writing. Throws `invalid_config` for what cannot be read or planned. */
-export async function cost(options: CostOptions, root = productRoot): Promise<CostAnswer> {
+export async function cost(options: CostOptions): Promise<CostAnswer> {
   const whatIf = options.whatIf === null ? null : parseWhatIf(options.whatIf);
   const plain = defaultAssumptions(options.today);
-  const { before, after: named } = await stacksOf(options, root);
+  const compared = await stacksOf(options);
+  if (compared === null) {
+    const text = `${options.stack} is one machine: \`npm start\` serves it, and nothing is bought for it.\n`;
+    return { text, failure: null };
+  }
+  const { before, after: named } = compared;
   const plan = planOfStack({ ...named, stack: whatIf?.stack(named.stack) ?? named.stack });
   const report = costReport(plan, whatIf?.assumptions(plain) ?? plain);
   const name = whatIf === null ? named.title : `${named.title} with ${whatIf.text}`;
@@ -58,25 +64,32 @@ interface Compared {
   readonly after: Titled<NamedStack["stack"]>;
 }
 
-/** The stack that is asked about, and what it is compared with: another stack, a git ref, or two refs as `A..B`. */
-async function stacksOf({ stack: name, against }: CostOptions, root: string): Promise<Compared> {
+/**
+ * The stack that is asked about, and what it is compared with: another stack, a git ref, or two refs as `A..B`. Null: the
+ * stack is one machine.
+ */
+async function stacksOf({ stack, against }: CostOptions): Promise<Compared | null> {
+  const file = await stackFile(stack);
   const [from, to] = against?.split("..") ?? [];
   if (from !== undefined && to !== undefined) {
-    const after = await stackAt(to, name, root);
-    if (after.stack === null) throw new PenstockError("invalid_config", `There is no stack \`${name}\` in ${to}.`);
-    return { before: await stackAt(from, name, root), after: { ...after, stack: after.stack } };
+    const after = await stackAt(to, file);
+    if (after.stack === null) throw new PenstockError("invalid_config", `There is no stack \`${file.name}\` in ${to}.`);
+    return { before: await stackAt(from, file), after: { ...after, stack: after.stack } };
   }
-  const after = { ...(await readStack(name, root)), title: name };
+  const found = await readStack(file);
+  if (found === null) return null;
+  const after = { ...found, title: found.name };
   if (from === undefined) return { before: null, after };
-  const isStack = (await stackNames(root)).includes(from);
-  const before = isStack ? { ...(await readStack(from, root)), title: from } : await stackAt(from, name, root);
-  return { before, after };
+  const isStack = (await stackNames()).includes(from);
+  if (!isStack) return { before: await stackAt(from, file), after };
+  const other = await readStack(await stackFile(from));
+  return { before: { name: from, title: from, stack: other?.stack ?? null }, after };
 }
 
-async function stackAt(ref: string, name: string, root: string): Promise<Titled<NamedStack["stack"] | null>> {
-  const found = await readStackAt(ref, name, root);
-  const title = found === null ? `nothing (not in ${ref})` : `${name} at ${ref}`;
-  return { name, title, stack: found?.stack ?? null };
+async function stackAt(ref: string, file: StackFile): Promise<Titled<NamedStack["stack"] | null>> {
+  const found = await readStackAt(ref, file);
+  const title = found === null ? `nothing (not in ${ref})` : `${file.name} at ${ref}`;
+  return { name: file.name, title, stack: found?.stack ?? null };
 }
 
 function reportText(report: CostReport, { form, level }: CostOptions): string {

@@ -8,7 +8,7 @@ export const help = `What a stack costs, by its plan and the checked-in prices. 
 
 Usage: npm run cost -- STACK [form] [options]
 
-  STACK                such as azure-prod for stacks/Pulumi.azure-prod.yaml
+  STACK                such as azure-prod for stacks/Pulumi.azure-prod.yaml, or the path of such a file
 
 Form (default: text for a terminal)
   --json  --markdown   the report as JSON or Markdown

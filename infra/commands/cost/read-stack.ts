@@ -1,7 +1,5 @@
 import { execFile } from "node:child_process";
-import { readdir } from "node:fs/promises";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { basename, dirname } from "node:path";
 import { promisify } from "node:util";
 import { parseDocument } from "yaml";
 import { z } from "zod";
@@ -10,9 +8,8 @@ import { planStack } from "../../plan/plan-stack.ts";
 import type { CloudPlan } from "../../plan/plan.ts";
 import { checkStack, configKey, loadStack } from "../../stack/load.ts";
 import type { CloudStack, StackConfig } from "../../stack/schema.ts";
+import { stackNames, type StackFile } from "../stack-files.ts";
 
-/** The product's folder, with `stacks/` in it. */
-export const productRoot = fileURLToPath(new URL("../../../", import.meta.url));
 const run = promisify(execFile);
 const maxFileBytes = 4 * 2 ** 20;
 
@@ -22,45 +19,33 @@ export interface NamedStack {
   readonly stack: CloudStack;
 }
 
-/** Names of the stacks in `stacks/`, sorted. */
-export async function stackNames(root: string): Promise<string[]> {
-  const files = await readdir(join(root, "stacks"));
-  return files.flatMap((file) => /^Pulumi\.(.+)\.yaml$/.exec(file)?.[1] ?? []).toSorted();
-}
-
-/** Reads a stack of the working tree. Throws `invalid_config` with the stacks that there are, or what is wrong in it. */
-export async function readStack(name: string, root: string): Promise<NamedStack> {
-  const names = await stackNames(root);
-  if (!names.includes(name)) {
-    throw new PenstockError(
-      "invalid_config",
-      `There is no stack \`${name}\` in stacks/; there are ${names.join(", ")}.`,
-    );
-  }
-  return { name, stack: onCloud(name, await loadStack(join(root, "stacks", `Pulumi.${name}.yaml`))) };
+/** Reads a stack file; null: it is one machine. Throws `invalid_config` with what is wrong in it. */
+export async function readStack({ name, path }: StackFile): Promise<NamedStack | null> {
+  return onCloud(name, await loadStack(path));
 }
 
 /**
- * Reads a stack as it was at a git ref; null: it was not there. Only the stack is of that time: today's planner and prices
- * judge both. Throws `invalid_config` for a ref that git does not know, and for a stack that today's schema refuses.
+ * Reads a stack file as it was at a git ref; null: it was not there, or was one machine. Only the stack is of that time:
+ * today's planner and prices judge it. Throws `invalid_config` for a ref that git does not know, and for a stack that
+ * today's schema refuses.
  */
-export async function readStackAt(ref: string, name: string, root: string): Promise<NamedStack | null> {
+export async function readStackAt(ref: string, { name, path }: StackFile): Promise<NamedStack | null> {
   if (!/^[A-Za-z0-9_][A-Za-z0-9._/~^@{}+-]*$/.test(ref)) {
     throw new PenstockError("invalid_config", `\`${ref}\` is neither a stack nor a git ref; name one such as main.`);
   }
-  const git = { cwd: root, maxBuffer: maxFileBytes, timeout: 30_000 };
+  const git = { cwd: dirname(path), maxBuffer: maxFileBytes, timeout: 30_000 };
   try {
     await run("git", ["rev-parse", "--verify", "--quiet", "--end-of-options", `${ref}^{commit}`], git);
   } catch (cause) {
-    const there = (await stackNames(root)).join(", ");
+    const there = (await stackNames()).join(", ");
     const problem = `\`${ref}\` is neither a stack (${there}) nor a git ref here; in a shallow clone, fetch it first.`;
     throw new PenstockError("invalid_config", problem, { cause });
   }
-  const path = `stacks/Pulumi.${name}.yaml`;
-  const listed = await run("git", ["ls-tree", "--name-only", ref, "--", path], git);
+  const file = basename(path);
+  const listed = await run("git", ["ls-tree", "--name-only", ref, "--", file], git);
   if (listed.stdout.trim() === "") return null;
-  const { stdout } = await run("git", ["show", `${ref}:${path}`], git);
-  return { name, stack: onCloud(`${ref}:${path}`, parsedStack(stdout, `${ref}:${path}`)) };
+  const { stdout } = await run("git", ["show", `${ref}:./${file}`], git);
+  return onCloud(name, parsedStack(stdout, `${ref}:${file}`));
 }
 
 /** The plan of a stack on a cloud. Throws `invalid_config` where the planner refuses it. */
@@ -70,20 +55,16 @@ export function planOfStack({ name, stack }: NamedStack): CloudPlan {
   return plan;
 }
 
-const file = z.object({ config: z.record(z.string(), z.unknown()) });
+const configured = z.object({ config: z.record(z.string(), z.unknown()) });
 
 function parsedStack(text: string, path: string): StackConfig {
   const document = parseDocument(text, { uniqueKeys: true, prettyErrors: true });
-  const parsed = document.errors.length > 0 ? null : file.safeParse(document.toJS());
-  const value = parsed?.success === true ? parsed.data.config[configKey] : undefined;
+  const file = document.errors.length > 0 ? null : configured.safeParse(document.toJS());
+  const value = file?.success === true ? file.data.config[configKey] : undefined;
   if (value === undefined) throw new PenstockError("invalid_config", `${path} has no readable \`${configKey}\`.`);
   return checkStack(value, path);
 }
 
-function onCloud(name: string, stack: StackConfig): CloudStack {
-  if (stack.cloud !== "local") return stack;
-  throw new PenstockError(
-    "invalid_config",
-    `${name} is one machine: nothing is bought for it, so it has no cost report.`,
-  );
+function onCloud(name: string, stack: StackConfig): NamedStack | null {
+  return stack.cloud === "local" ? null : { name, stack };
 }

@@ -1,5 +1,5 @@
 import { S3Client } from "@aws-sdk/client-s3";
-import { readdir, readFile, rename, writeFile } from "node:fs/promises";
+import { readFile, rename, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { PenstockError } from "../../../runtime/contracts/errors.ts";
@@ -7,6 +7,7 @@ import { pricesFile } from "../../catalog/prices.ts";
 import { gpuSizes } from "../../catalog/sizes.ts";
 import { loadStack } from "../../stack/load.ts";
 import { parsed, runCommand } from "../cli.ts";
+import { stackFile, stackNames } from "../stack-files.ts";
 import { awsPrices, awsUrls } from "./aws-prices.ts";
 import { azurePrices } from "./azure-prices.ts";
 import type { FetchedRegion } from "./fetched.ts";
@@ -35,8 +36,7 @@ const options = {
   help: { type: "boolean", short: "h", default: false },
 } as const;
 
-const root = new URL("../../../", import.meta.url);
-const path = fileURLToPath(new URL("infra/catalog/prices.json", root));
+const path = fileURLToPath(new URL("../../catalog/prices.json", import.meta.url));
 
 await runCommand("prices", async () => {
   const { values, positionals } = parsed(() => parseArgs({ allowPositionals: true, options }));
@@ -82,8 +82,8 @@ async function wanted(
     if (cloud === undefined) throw new PenstockError("invalid_config", "--region needs --cloud: whose region is it?");
     return regions.map((region) => ({ cloud, region }));
   }
-  const files = (await readdir(new URL("stacks", root))).filter((name) => /^Pulumi\..+\.yaml$/.test(name));
-  const stacks = await Promise.all(files.map((name) => loadStack(fileURLToPath(new URL(`stacks/${name}`, root)))));
+  const files = await Promise.all((await stackNames()).map(stackFile));
+  const stacks = await Promise.all(files.map(({ path: file }) => loadStack(file)));
   const pairs = stacks.flatMap((stack) =>
     stack.cloud === "local" || (cloud !== undefined && stack.cloud !== cloud)
       ? []

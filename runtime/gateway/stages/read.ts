@@ -6,7 +6,7 @@ import { readJsonCall } from "../api/call.ts";
 import { editBody } from "../api/edit-body.ts";
 import { endpointOf, type EndpointPath } from "../api/endpoints.ts";
 import { readFormCall } from "../api/form.ts";
-import { hashName, prefixHashes } from "../routing/prefix-hash.ts";
+import { blockBytes, hashName, prefixHashes } from "../routing/prefix-hash.ts";
 
 /** A request whose body was read as far as it must be, and checked. */
 export interface ReadRequest {
@@ -48,6 +48,9 @@ const maxSpoolBytes = 4 * 2 ** 20;
 
 /** Forms carry sound files, which are larger than prompts. */
 const uploadFactor = 8;
+
+/** Of what is shorter than a block. */
+const noBlocks = new Uint32Array(0);
 
 /** Header of clients that have no field for their conversation. */
 const sessionHeader = "x-session-id";
@@ -93,7 +96,7 @@ function readJson(
     maxTokens: maxTokensOf(path, fields),
     sessionKey: text(fields["prompt_cache_key"]) ?? text(fields["user"]) ?? text(incoming.headers[sessionHeader]),
     isDeterministic: isDeterministic(path, fields),
-    prefix: (seed) => prefixHashes(promptOf(body), hashName(seed)),
+    prefix: (seed) => (body.length < blockBytes ? noBlocks : prefixHashes(promptOf(body), hashName(seed))),
   };
 }
 
@@ -111,7 +114,7 @@ async function readForm(path: EndpointPath, incoming: IncomingMessage, bounds: R
     maxTokens: 0,
     sessionKey: null,
     isDeterministic: false,
-    prefix: () => new Uint32Array(0),
+    prefix: () => noBlocks,
   };
 }
 

@@ -1,0 +1,133 @@
+import { beforeAll, describe, expect, test } from "vitest";
+import { rules } from "../../policies/rules.ts";
+import { stackOf } from "../support/plans.ts";
+import { awsMocks } from "../support/pulumi/aws.ts";
+import { azureMocks } from "../support/pulumi/azure.ts";
+import { runProgram, unknownValue, type Resource } from "../support/pulumi/engine.ts";
+import { startPack, type Diagnostic } from "./analyzer.ts";
+import type { CloudStackName } from "./subjects.ts";
+
+/** What a first preview of a stack tells the engine: the program in a process of its own, everything unknown that can be. */
+async function previewOf(
+  name: CloudStackName,
+): Promise<{ config: Record<string, string>; resources: readonly Resource[] }> {
+  const config = {
+    "penstock:stack": JSON.stringify(await stackOf(name)),
+    "penstock:tlsCertificate": "certificate",
+    "penstock:tlsKey": "key",
+  };
+  const { call } = name.startsWith("aws") ? awsMocks : azureMocks;
+  const { exitCode, messages, resources } = await runProgram({
+    stack: name,
+    config,
+    secretKeys: ["penstock:tlsCertificate", "penstock:tlsKey"],
+    preview: true,
+    invoke: (token) => call(token),
+  });
+  expect(exitCode, messages).toBe(0);
+  return { config, resources };
+}
+
+/** Ids of policies that said something of a level. */
+function saying(level: Diagnostic["level"], diagnostics: readonly Diagnostic[]): string[] {
+  return [...new Set(diagnostics.filter((each) => each.level === level).map(({ policy }) => policy))].toSorted();
+}
+
+function changed(resources: readonly Resource[], type: string, change: Resource["inputs"]): Resource[] {
+  expect(resources.map((each) => each.type)).toContain(type);
+  return resources.map((each) => (each.type === type ? { ...each, inputs: { ...each.inputs, ...change } } : each));
+}
+
+describe.each(["azure-prod", "aws-dev", "aws-prod"] as const)("the pack at a preview of %s", (name) => {
+  let preview: Awaited<ReturnType<typeof previewOf>>;
+  let said: readonly Diagnostic[];
+  let levels: ReadonlyMap<string, string>;
+
+  beforeAll(async () => {
+    preview = await previewOf(name);
+    await using pack = await startPack({ name, config: preview.config });
+    levels = await pack.policies();
+    said = [...(await pack.judgeEach(preview.resources)), ...(await pack.judgeStack(preview.resources))];
+  });
+
+  test("has every rule, with the level of the stack's environment", () => {
+    const environment = name.endsWith("prod") ? "prod" : "dev";
+    expect([...levels.keys()]).toEqual(rules.map(({ id }) => id));
+    for (const { id, levels: own } of rules) {
+      expect(levels.get(id), id).toBe(own[environment] === "off" ? "other" : own[environment]);
+    }
+  });
+
+  test("lets it through", () => {
+    expect(said.filter(({ level }) => level === "mandatory")).toEqual([]);
+  });
+
+  test("what is not known yet keeps no rule from judging, but for documents that have ids in them", () => {
+    const waiting = said.filter(({ message }) => message.includes("can't be known during preview"));
+    const documents = waiting.map(({ message }) => / at \.(\S+) /.exec(message)?.[1]);
+    expect(waiting.every(({ level }) => level === "advisory")).toBe(true);
+    expect(new Set(documents)).toEqual(new Set(name.startsWith("aws") ? ["policy"] : []));
+  });
+});
+
+describe("the pack", () => {
+  test("refuses what is closed in the stack, whatever else is unknown", async () => {
+    const { config, resources } = await previewOf("azure-prod");
+    const account = "azure-native:storage:StorageAccount";
+    await using pack = await startPack({ name: "azure-prod", config });
+    const open = changed(resources, account, { allowBlobPublicAccess: true, accountName: unknownValue });
+    expect(saying("mandatory", await pack.judgeEach(open))).toEqual(["storage-not-public"]);
+    const unknown = changed(resources, account, { allowBlobPublicAccess: unknownValue });
+    expect(saying("mandatory", await pack.judgeEach(unknown))).toEqual(["storage-not-public"]);
+    const uncapped = changed(resources, "azure-native:containerservice:AgentPool", { maxCount: 100 });
+    const stack = await pack.judgeStack(uncapped);
+    expect(saying("mandatory", stack)).toEqual(["planned-nodes"]);
+    expect(stack.find(({ policy }) => policy === "planned-nodes")?.message).toMatch(/100 nodes at most; the plan has/);
+  });
+
+  test("judges the plan with the first resource, before there is another, and once", async () => {
+    const stack = await stackOf("azure-prod");
+    if (stack.cloud === "local") throw new Error("azure-prod is local");
+    const poor = { ...stack, budget: { ...stack.budget, hourlyUsd: 1, maxGpus: 1 } };
+    await using pack = await startPack({ name: "azure-prod", config: { "penstock:stack": JSON.stringify(poor) } });
+    const first = await pack.judgeEach([root("azure-prod")]);
+    expect(saying("mandatory", first)).toEqual(["hourly-budget", "max-gpus"]);
+    expect(first.find(({ policy }) => policy === "max-gpus")?.message).toContain(
+      "26 GPUs at the maximum; 1 are allowed",
+    );
+    const second = await pack.judgeEach([{ ...root("azure-prod"), urn: "another", type: "random:index:Another" }]);
+    expect(second).toEqual([]);
+  });
+
+  test.each([
+    ["a stack that nobody named", {}, /Missing stack name|stack/],
+    ["a stack without configuration", { name: "somebody-elses" }, /Missing required configuration variable/],
+    ["a stack that cannot be planned", { name: "broken", config: { "penstock:stack": "{}" } }, /must be one of/],
+  ])("%s gets the strictest set, and is refused", async (_, stack, why) => {
+    await using pack = await startPack(stack);
+    const levels = await pack.policies();
+    for (const { id, levels: own } of rules) {
+      expect(levels.get(id), id).toBe(own.prod === "off" ? "other" : own.prod);
+    }
+    const said = await pack.judgeEach([root("whatever")]);
+    const planned = rules.filter((rule) => rule.judges === "plan" && rule.levels.prod === "mandatory");
+    expect(saying("mandatory", said)).toEqual(planned.map(({ id }) => id).toSorted());
+    expect(said[0]?.message).toMatch(/The plan of this stack is not known/);
+    expect(said[0]?.message).toMatch(why);
+  });
+});
+
+function root(stack: string): Resource {
+  return {
+    urn: `urn:pulumi:${stack}::penstock::pulumi:pulumi:Stack::penstock-${stack}`,
+    type: "pulumi:pulumi:Stack",
+    name: `penstock-${stack}`,
+    custom: false,
+    parent: "",
+    provider: "",
+    inputs: {},
+    dependencies: [],
+    protect: false,
+    ignoreChanges: [],
+  };
+}
