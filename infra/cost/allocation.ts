@@ -35,7 +35,7 @@ export interface AllocationOptions {
   readonly level: Level;
   /** Bills in USD by pool, and `shared`: what the cloud's invoice says. */
   readonly bills: Readonly<Record<string, number>>;
-  /** By model, from a gateway's metrics; without it cold starts and work are taken from the records, and the rest is idle. */
+  /** Time of replicas by model: from a gateway's metrics, or what the records tell. The rest of the nodes' time is idle. */
   readonly times: ReadonlyMap<string, ReplicaSeconds>;
 }
 
@@ -141,12 +141,9 @@ function sharesOf(pool: PoolCost, { plan, usage, options }: Context): Share[] {
   );
   const covered = shares.reduce((sum, { weight }) => sum + weight, 0);
   const rest = Math.max(0, nodeSeconds(pool, options) - covered);
-  const direct = shares.filter(({ kind }) => kind === "direct");
-  const own = sharedOut(
-    rest,
-    direct.map(({ key, weight }) => ({ key, by: weight })),
-    "idle",
-  );
+  const direct = shares.filter(({ kind }) => kind === "direct").map(({ key, weight }) => ({ key, by: weight }));
+  const rows = usage.filter(({ model }) => fleets.some(({ models }) => models.includes(model)));
+  const own = sharedOut(rest, direct.length > 0 ? direct : byWork(rows), "idle");
   const isWhole = own.length > 0 || (rest === 0 && covered > 0);
   return [...shares, ...(isWhole ? own : [nobodys(`no model of ${pool.name}`, rest || 1)])];
 }
@@ -163,28 +160,23 @@ function nodeSeconds({ name, nodes, cost }: PoolCost, { bills, level, hours }: A
 
 function modelShares(fleet: PlannedFleet, model: string, { usage, options }: Context): Share[] {
   const rows = usage.filter((row) => row.model === model);
-  const seconds = options.times.get(model) ?? estimatedSeconds(fleet, rows);
+  const seconds = options.times.get(model) ?? { busy: 0, idle: 0, coldStart: 0 };
   const perReplica = 1 / fleet.replicasPerNode;
-  const hasWork = rows.some(({ work }) => work > 0);
-  const byWork = rows.map((key) => ({ key, by: hasWork ? key.work : key.durationSeconds }));
+  const users = byWork(rows);
   const byColdStart = rows.map((key) => ({ key, by: key.coldStartSeconds }));
   const orNobody = (shares: Share[], weight: number): Share[] =>
     shares.length > 0 || weight === 0 ? shares : [nobodys(model, weight)];
   return [
-    ...orNobody(sharedOut(seconds.busy * perReplica, byWork, "direct"), seconds.busy * perReplica),
+    ...orNobody(sharedOut(seconds.busy * perReplica, users, "direct"), seconds.busy * perReplica),
     ...orNobody(sharedOut(seconds.coldStart * perReplica, byColdStart, "coldStart"), seconds.coldStart * perReplica),
-    ...orNobody(sharedOut(seconds.idle * perReplica, byWork, "idle"), seconds.idle * perReplica),
+    ...orNobody(sharedOut(seconds.idle * perReplica, users, "idle"), seconds.idle * perReplica),
   ];
 }
 
-/** What records tell of replicas' time: an engine works on as many requests at once as the fleet is made for. */
-function estimatedSeconds({ concurrency }: PlannedFleet, rows: readonly UsageSums[]): ReplicaSeconds {
-  const sum = (of: (row: UsageSums) => number): number => rows.reduce((total, row) => total + of(row), 0);
-  return {
-    busy: sum(({ durationSeconds }) => durationSeconds) / Math.max(1, concurrency),
-    coldStart: sum(({ coldStartSeconds }) => coldStartSeconds),
-    idle: 0,
-  };
+/** Keys by the tokens of their requests; by the requests where engines counted none. */
+function byWork(rows: readonly UsageSums[]): { readonly key: UsageKey; readonly by: number }[] {
+  const hasWork = rows.some(({ work }) => work > 0);
+  return rows.map((key) => ({ key, by: hasWork ? key.work : key.requests }));
 }
 
 /** `weight` among keys in proportion; none when nobody has any part. */

@@ -45,10 +45,14 @@ export function placed(
   variants: readonly PricedVariant[],
   { fleets, nodes, level }: { readonly fleets: readonly FleetNodes[]; readonly nodes: number; readonly level: Level },
 ): Placement {
-  const kept = variants.map(({ pool }) => (isBought(pool) ? pool.maxNodes : pool.minNodes));
-  const order = level === "maximum" ? byCeiling(variants) : variants.map((_, at) => at);
-  const counts = level === "maximum" ? variants.map(({ pool }, at) => (isBought(pool) ? (kept[at] ?? 0) : 0)) : kept;
-  const room = (at: number): number => (level === "maximum" ? nodes : (variants[at]?.pool.maxNodes ?? 0));
+  const isMaximum = level === "maximum";
+  const order = isMaximum ? byCeiling(variants) : variants.map((_, at) => at);
+  const counts = variants.map(({ pool }) => (isBought(pool) ? pool.maxNodes : isMaximum ? 0 : pool.minNodes));
+  const room = (at: number): number => {
+    const pool = variants[at]?.pool;
+    if (pool === undefined) return 0;
+    return isMaximum && !isBought(pool) ? nodes : pool.maxNodes;
+  };
   const taken = variants.map(() => 0);
   const used = new Map<string, number[]>();
   const steadyFirst = fleets.toSorted((a, b) => Number(a.fleet.spot) - Number(b.fleet.spot));

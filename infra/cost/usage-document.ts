@@ -28,7 +28,7 @@ export function usageDocument(report: UsageReport, period: string): CostDocument
         id: "method",
         title: "How it is divided",
         lines: [
-          "Direct: replicas' time at work, by tokens; a prompt token and a cached one weigh less than a completion token.",
+          "Direct: replicas' time at work (from the gateway's metrics with --times, or else when requests were with them), by tokens; a prompt token and a cached one weigh less than a completion token.",
           "Cold start: by the requests that waited for a replica to become ready.",
           "Idle: of a model by those who use it, of a pool's nodes without a replica by those who use the pool.",
           "Shared: system nodes, stores, network and logs, in proportion to the rest.",

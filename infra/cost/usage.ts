@@ -1,4 +1,5 @@
 import type { Assumptions } from "./assumptions.ts";
+import { BusyTime } from "./busy-time.ts";
 import { microUsdOf } from "./money.ts";
 
 /** What of the gateway's usage record costs are made of. */
@@ -14,6 +15,8 @@ export interface UsedRequest {
   readonly completionTokens: number;
   readonly audioSeconds: number;
   readonly durationMs: number;
+  /** Who answered; null when no replica did. */
+  readonly replica: string | null;
   readonly provider: string | null;
   readonly costUsd: number;
   readonly coldStartSeconds: number;
@@ -43,6 +46,13 @@ export interface UsageSums extends UsageKey {
   readonly providerMicroUsd: number;
 }
 
+/** Seconds that the replicas of a model spent, together. */
+export interface ReplicaSeconds {
+  readonly busy: number;
+  readonly idle: number;
+  readonly coldStart: number;
+}
+
 /** What a second of audio costs an engine, in completion tokens: an encoder's frames are prompt tokens of 20 ms. */
 const workOfAudioSecond = 12.5;
 
@@ -54,6 +64,8 @@ export class UsageSummary {
   readonly #weights: Weights;
   readonly #sums = new Map<string, Sums>();
   readonly #seen = new Set<string>();
+  /** By model, then replica. */
+  readonly #busy = new Map<string, Map<string, BusyTime>>();
   #firstMs = Number.POSITIVE_INFINITY;
   #lastMs = Number.NEGATIVE_INFINITY;
   #repeated = 0;
@@ -71,6 +83,7 @@ export class UsageSummary {
     const endMs = Date.parse(request.time);
     this.#firstMs = Math.min(this.#firstMs, endMs - request.durationMs);
     this.#lastMs = Math.max(this.#lastMs, endMs);
+    this.#work(request, endMs);
     const sums = this.#sumsOf(request);
     sums.requests += 1;
     sums.promptTokens += request.promptTokens;
@@ -98,8 +111,35 @@ export class UsageSummary {
     return { from: new Date(this.#firstMs).toISOString(), to: new Date(this.#lastMs).toISOString() };
   }
 
+  /** Records that were there before. */
   get repeated(): number {
     return this.#repeated;
+  }
+
+  /**
+   * What the records tell of replicas' time, by model: at work is when at least one request was with the replica. Of idle
+   * time they tell nothing.
+   */
+  times(): ReadonlyMap<string, ReplicaSeconds> {
+    const times = new Map<string, ReplicaSeconds>();
+    for (const { model, provider, coldStartSeconds } of this.#sums.values()) {
+      if (provider !== null) continue;
+      const replicas = [...(this.#busy.get(model)?.values() ?? [])];
+      const busy = replicas.reduce((sum, replica) => sum + replica.seconds(), 0);
+      const before = times.get(model)?.coldStart ?? 0;
+      times.set(model, { busy, idle: 0, coldStart: before + coldStartSeconds });
+    }
+    return times;
+  }
+
+  /** A request is with its replica from when that was ready until its end. */
+  #work({ model, replica, durationMs, coldStartSeconds }: UsedRequest, endMs: number): void {
+    if (replica === null) return;
+    const replicas = this.#busy.get(model) ?? new Map<string, BusyTime>();
+    this.#busy.set(model, replicas);
+    const busy = replicas.get(replica) ?? new BusyTime();
+    replicas.set(replica, busy);
+    busy.add(endMs - Math.max(0, durationMs - coldStartSeconds * 1000), endMs);
   }
 
   #workOf({ promptTokens, cachedTokens, completionTokens, audioSeconds }: UsedRequest): number {
@@ -132,13 +172,6 @@ export class UsageSummary {
     this.#sums.set(key, sums);
     return sums;
   }
-}
-
-/** Seconds that the replicas of a model spent, together. */
-export interface ReplicaSeconds {
-  readonly busy: number;
-  readonly idle: number;
-  readonly coldStart: number;
 }
 
 const sample = /^penstock_gateway_model_replica_seconds\{([^}]*)\} ([0-9.e+]+)(?: \d+)?$/;

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { allocated, type AllocationOptions, type UsageReport } from "../../infra/cost/allocation.ts";
 import { defaultAssumptions } from "../../infra/cost/assumptions.ts";
+import { BusyTime } from "../../infra/cost/busy-time.ts";
 import { costReport } from "../../infra/cost/cost-report.ts";
 import { gaugesText } from "../../infra/cost/gauges.ts";
 import { terminalText } from "../../infra/cost/terminal.ts";
@@ -36,6 +37,7 @@ function request(change: Partial<UsedRequest> = {}): UsedRequest {
     completionTokens: 100,
     audioSeconds: 0,
     durationMs: 0,
+    replica: "r1",
     provider: null,
     costUsd: 0,
     coldStartSeconds: 0,
@@ -50,7 +52,7 @@ function joined(
 ): UsageReport {
   const summary = new UsageSummary(assumptions);
   for (const each of used) summary.add(each);
-  const options = { hours: 10, level: "minimum", bills: { shared: 0 }, times: new Map(), ...change } as const;
+  const options = { hours: 10, level: "minimum", bills: { shared: 0 }, times: summary.times(), ...change } as const;
   return allocated({ plan: where, report: costReport(where, assumptions), usage: summary.rows() }, options);
 }
 
@@ -110,8 +112,7 @@ test("adapters, classes and models are told apart, and a model that nobody used 
     ["small", seconds(1_000, 0, 0)],
     ["other", seconds(0, 1_000, 0)],
   ]);
-  const free = new Map([...times]);
-  const { rows } = joined(used, { times: free, hours: 2_000 / 3600, level: "minimum", bills: { shared: 0 } });
+  const { rows } = joined(used, { times, hours: 2_000 / 3600, level: "minimum", bills: { shared: 0 } });
   const key = ({ tenant, model: id, adapter, class: kind }: UsageReport["rows"][number]): string =>
     [tenant, id, adapter, kind].join(" ");
   const half = Math.round((2.24208 * 2_000) / 36) / 100 / 2;
@@ -123,8 +124,12 @@ test("adapters, classes and models are told apart, and a model that nobody used 
 });
 
 test("without metrics, records tell the time at work, and the rest of the bill is idle", () => {
-  // 8 requests at once on a replica: 8 x 450 s of requests are 450 s at work; of 3600 s.
-  const used = [request({ durationMs: 8 * 450_000, coldStartSeconds: 900 })];
+  // Of 3600 s: 900 until the replica was ready, then 450 with one request and two more beside it.
+  const used = [
+    request({ time: "2026-11-01T01:00:00.000Z", durationMs: 1_350_000, coldStartSeconds: 900 }),
+    request({ time: "2026-11-01T00:55:00.000Z", durationMs: 100_000 }),
+    request({ time: "2026-11-01T00:56:00.000Z", durationMs: 100_000 }),
+  ];
   const { pools } = joined(used, { hours: 1 });
   const [pool] = pools;
   expect(usd(pool?.billMicroUsd)).toBe(2.24);
@@ -184,6 +189,7 @@ test("every cent of every bill is somebody's", () => {
     cachedTokens: fc.integer({ min: 0, max: 1e6 }),
     completionTokens: fc.integer({ min: 0, max: 1e6 }),
     durationMs: fc.integer({ min: 0, max: 1e7 }),
+    replica: fc.constantFrom(null, "r1", "r2"),
     coldStartSeconds: fc.integer({ min: 0, max: 600 }),
   });
   const time = fc.double({ min: 0, max: 1e7, noNaN: true });
@@ -194,7 +200,7 @@ test("every cent of every bill is somebody's", () => {
       const known = spent === null ? [] : [["small", seconds(...spent)] as const];
       const report = joined(
         used.map((each) => request(each)),
-        { bills: { gpus: pool / 100, shared: shared / 100 }, times: new Map(known) },
+        { bills: { gpus: pool / 100, shared: shared / 100 }, ...(spent === null ? {} : { times: new Map(known) }) },
       );
       const sum = (of: (each: UsageReport["rows"][number]) => number): number =>
         report.rows.reduce((all, each) => all + of(each), 0);
@@ -211,6 +217,29 @@ test("every cent of every bill is somebody's", () => {
 });
 
 describe("a summary", () => {
+  test("a replica is at work while it has a request, once for all that it has at a time", () => {
+    const time = fc.integer({ min: 0, max: 100_000 });
+    fc.assert(
+      fc.property(fc.array(fc.tuple(time, time), { maxLength: 40 }), (pairs) => {
+        const spans = pairs.map(([a, b]) => [Math.min(a, b), Math.max(a, b)] as const);
+        const busy = new BusyTime();
+        for (const [start, end] of spans) busy.add(start, end);
+        const edges = [...new Set(spans.flat())].toSorted((a, b) => a - b);
+        const byHand = edges.slice(1).reduce((sum, end, at) => {
+          const start = edges[at] ?? 0;
+          return spans.some((span) => span[0] <= start && span[1] >= end) ? sum + end - start : sum;
+        }, 0);
+        expect(busy.seconds()).toBeCloseTo(byHand / 1000, 9);
+      }),
+    );
+  });
+
+  test("keeps few spans of many", () => {
+    const busy = new BusyTime();
+    for (let at = 0; at < 20_000; at += 1) busy.add(at * 10, at * 10 + 20);
+    expect(busy.seconds()).toBeCloseTo(200.01, 9);
+  });
+
   test("counts a record once, however often files repeat it", () => {
     const summary = new UsageSummary(assumptions);
     const twice = request({ completionTokens: 7 });
@@ -243,7 +272,7 @@ test("a gateway's metrics page tells how long replicas were at what", () => {
 });
 
 test("gauges have OpenCost's names; allocation adds up to the bill, usage is time at work", () => {
-  const used = [request({ promptTokens: 1_000_000, completionTokens: 750_000, durationMs: 8 * 1_800_000 })];
+  const used = [request({ promptTokens: 1_000_000, completionTokens: 750_000, durationMs: 1_800_000 })];
   const report = joined(used, { hours: 1 });
   const text = gaugesText(report, assumptions.promptTokenWeight);
   const value = (name: string): number =>

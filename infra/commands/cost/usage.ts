@@ -34,7 +34,7 @@ export async function joinUsage(
   const hours = asked.hours ?? summary.hours;
   if (hours === 0)
     gaps.push("no request is in the export, so there is no time to share out; say how long with --hours");
-  const times = asked.timesFile === null ? new Map<string, ReplicaSeconds>() : await timesOf(asked.timesFile);
+  const times = asked.timesFile === null ? summary.times() : await timesOf(asked.timesFile);
   const joined = allocated({ plan, report, usage: summary.rows() }, { hours, level, bills: asked.bills, times });
   return {
     report: { ...joined, gaps: [...gaps, ...joined.gaps] },
