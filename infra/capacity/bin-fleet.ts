@@ -109,11 +109,7 @@ export class BinFleet {
   /** Requests of this bin get their answers, in this bin or later. */
   #count(
     requests: number,
-    {
-      steady,
-      delay,
-      reference,
-    }: { readonly steady: Steady; readonly delay: number; readonly reference: SteadyState },
+    { steady, delay, reference }: { readonly steady: Steady; readonly delay: number; readonly reference: SteadyState },
   ): void {
     const { tally } = this;
     tally.outputTokens += requests * reference.means.output;

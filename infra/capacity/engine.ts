@@ -87,24 +87,29 @@ export class Engine {
     return this.#waiting + this.#prefilling.length + this.#decoding.size;
   }
 
-  /** About how long a request would wait here for its turn, in ms. */
-  waitMs(model: number): number {
+  /** The model that it has, or changes to; null: none. */
+  get model(): number | null {
+    return this.#lastQueued;
+  }
+
+  /**
+   * About how long a request would wait here for its turn, in ms. Infinity: another model is here that somebody uses, or
+   * used until `notBeforeMs` ago.
+   */
+  waitMs(model: number, notBeforeMs: number): number {
     const constants = this.#models[model];
     if (constants === undefined) return Infinity;
-    const step = stepMs(constants, {
-      prefillMs: 0,
-      decodes: this.#decoding.size,
-      contextTokens: this.#contextTokens,
-    });
-    const isOther = this.#lastQueued !== model;
-    const change = isOther ? this.#events.switchMs(model, { from: this.#lastQueued, idleMs: 0 }) : 0;
-    // Another model has to wait until everything of this one is done.
-    const drain = isOther && this.outstanding > 0 ? step * 200 : 0;
-    const load = Math.max(0, this.#busyUntilMs - this.#nowMs);
+    if (this.#lastQueued !== model) {
+      const isUsed = this.outstanding > 0 || this.#nowMs - this.#lastEndMs < notBeforeMs;
+      return isUsed ? Infinity : this.#events.switchMs(model, { from: this.#lastQueued, idleMs: 0 });
+    }
+    const work = { prefillMs: 0, decodes: this.#decoding.size, contextTokens: this.#contextTokens };
+    const step = stepMs(constants, work);
     const isFull = this.#kvTokens > 0.95 * constants.kvTokens || this.outstanding >= constants.maxSequences;
-    const blocked = isFull ? step * Math.max(1, this.#decoding.first - this.#steps) * (1 + this.#waiting) : 0;
-    const pending = this.#pendingMs * overhead.factor + (this.#isMixedStep ? 0 : load);
-    return pending + change + drain + (Number.isFinite(blocked) ? blocked : 0) + step * decodeWeight;
+    const untilNext = isFull && this.#decoding.size > 0 ? this.#decoding.first - this.#steps : 0;
+    const loading = this.#isMixedStep ? 0 : Math.max(0, this.#busyUntilMs - this.#nowMs);
+    const blocked = step * untilNext * (1 + this.#waiting);
+    return this.#pendingMs * overhead.factor + loading + blocked + step * decodeWeight;
   }
 
   get #waiting(): number {
@@ -130,7 +135,10 @@ export class Engine {
         if (!this.#decode(untilMs)) return;
       } else {
         const next = this.#queue[this.#head];
-        if (next === undefined || next.atMs > untilMs) return;
+        if (next === undefined || next.atMs > untilMs) {
+          if (untilMs < Infinity) this.#nowMs = Math.max(this.#nowMs, untilMs);
+          return;
+        }
         this.#nowMs = Math.max(this.#nowMs, next.atMs);
       }
     }
@@ -162,7 +170,6 @@ export class Engine {
   }
 
   #change(model: number): number {
-    // `#nowMs` of an engine without work stays where its last work ended, until the next request's time.
     const idleMs = this.#nowMs - Math.max(this.#busyUntilMs, this.#lastEndMs);
     const ms = this.#events.switchMs(model, { from: this.#model, idleMs });
     if (ms > 0) this.#events.onSwitch(model);

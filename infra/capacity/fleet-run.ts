@@ -10,13 +10,22 @@ import { Tally } from "./tally.ts";
 /** Replicas that are looked at for a request; of more, so many at random. */
 const lookedAt = { oneModel: 8, severalModels: 16 } as const;
 
+/** A model leaves for another one only after so long without requests (the gateway's scheduling). */
+const minIdleMs = 30_000;
+
+/** How soon the gateway looks again whether a model that is wanted can be loaded. */
+const lookSeconds = 1;
+
+/** What a model was asked for counts less by so much with each poll. */
+const fading = 0.97;
+
 interface Shared {
   readonly scenario: Scenario;
   readonly group: NodeGroup;
   readonly random: Random;
   /** What each model is asked for of all requests of the trace, in any unit. */
   readonly demand: readonly number[];
-  /** A replica will be ready. */
+  /** `ready` is to be called at that time. */
   readonly onStart: (readyAtSeconds: number) => void;
 }
 
@@ -29,9 +38,9 @@ export class FleetRun {
   readonly #scaler: Scaler;
   /** Requests that wait for a replica, the first first. */
   #held: Work[] = [];
-  /** What each model was asked for lately, and how many replicas began with it. */
+  /** What each model was asked for lately. */
   readonly #asked: number[];
-  readonly #begun: number[];
+  #triesAgain = false;
   /** Replicas that take requests, until something changes. */
   #open: readonly Replica[] | null = null;
 
@@ -40,9 +49,9 @@ export class FleetRun {
     this.#shared = shared;
     this.#scaler = scalerOf(simulated);
     this.#asked = simulated.fleet.models.map((_, model) => shared.demand[model] ?? 0);
-    this.#begun = simulated.fleet.models.map(() => 0);
     const make = (place: Place, at: number): Replica => this.#replica(place, at);
     this.#set = new ReplicaSet(simulated, shared.group, { tally: this.tally, make });
+    this.#set.begin();
   }
 
   /** A request comes. */
@@ -56,15 +65,19 @@ export class FleetRun {
     }
     this.#asked[work.model] = (this.#asked[work.model] ?? 0) + 1;
     if (this.#set.wanted === 0) this.#scale(this.#scaler.activated(now), now);
-    if (!this.#route(work, now)) this.#hold(work);
+    if (this.#route(work, now)) return;
+    this.#hold(work);
+    this.#tryAgain(now);
   }
 
-  /** A replica may be ready. */
+  /** A replica may be ready, or free for another model. */
   ready(now: number): void {
     this.#open = null;
+    this.#triesAgain = false;
     const waiting = this.#held;
     this.#held = [];
     for (const work of waiting) if (!this.#route(work, now)) this.#held.push(work);
+    this.#tryAgain(now);
   }
 
   /** The autoscaler looks. */
@@ -73,6 +86,7 @@ export class FleetRun {
     const kept = this.#held.filter(({ arrivedMs }) => now - arrivedMs / 1_000 <= maxSeconds);
     this.tally.refused += this.#held.length - kept.length;
     this.#held = kept;
+    for (const [model, asked] of this.#asked.entries()) this.#asked[model] = asked * fading;
     const demand = this.#set.outstanding(now) + this.#held.length;
     this.#scale(this.#scaler.desired(now, demand, this.#set.wanted), now);
     this.#set.settle(now);
@@ -91,6 +105,14 @@ export class FleetRun {
   #scale(count: number, now: number): void {
     for (const at of this.#set.scaleTo(count, now)) this.#shared.onStart(at);
     this.#open = null;
+  }
+
+  /** Of several models one may have to wait until another is idle. */
+  #tryAgain(now: number): void {
+    const hasOpen = this.#set.replicas.some(({ readyAt, drainingSince }) => drainingSince === null && readyAt <= now);
+    if (this.#triesAgain || this.#held.length === 0 || !hasOpen) return;
+    this.#triesAgain = true;
+    this.#shared.onStart(now + lookSeconds);
   }
 
   #hold(work: Work): void {
@@ -113,7 +135,7 @@ export class FleetRun {
       const replica = open[all ? looked : Math.floor(random.uniform() * open.length)];
       for (const slot of replica?.slots ?? []) {
         slot.advance(now * 1_000);
-        const wait = slot.waitMs(work.model);
+        const wait = slot.waitMs(work.model, minIdleMs);
         if (wait >= least) continue;
         least = wait;
         best = slot;
@@ -140,12 +162,14 @@ export class FleetRun {
     return { place, readyAt, slots, drainingSince: null, known };
   }
 
-  /** A replica begins with the model that is asked for the most, by replica that began with it. */
+  /** A replica begins with the model that is asked for the most, by engine that has it. */
   #firstModel(): number {
-    const need = this.#asked.map((asked, model) => asked / (1 + (this.#begun[model] ?? 0)));
-    const first = Math.max(0, need.indexOf(Math.max(...need)));
-    this.#begun[first] = (this.#begun[first] ?? 0) + 1;
-    return first;
+    const engines = this.#asked.map(() => 1);
+    for (const { slots } of this.#set.replicas) {
+      for (const { model } of slots) if (model !== null) engines[model] = (engines[model] ?? 1) + 1;
+    }
+    const need = this.#asked.map((asked, model) => asked / (engines[model] ?? 1));
+    return Math.max(0, need.indexOf(Math.max(...need)));
   }
 
   #events(known: Set<number>): EngineEvents {
@@ -183,4 +207,3 @@ export class FleetRun {
     return Math.min(...(this.#simulated.engines[model] ?? []).map(({ model: { kvTokens } }) => kvTokens));
   }
 }
-

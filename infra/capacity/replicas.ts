@@ -46,7 +46,12 @@ export class ReplicaSet {
     this.#group = group;
     this.#tally = parts.tally;
     this.#make = parts.make;
-    this.#start(Math.max(simulated.bounds.min, simulated.floorAt(0)), 0);
+  }
+
+  /** Replicas that are there when the trace begins. */
+  begin(): void {
+    const { bounds, floorAt } = this.#simulated;
+    this.#start(Math.max(bounds.min, floorAt(0)), 0);
   }
 
   /** Those that are wanted still, started ones and those that start. */

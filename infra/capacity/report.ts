@@ -115,17 +115,16 @@ function fleetReport(fleet: FleetResult, result: RunResult, prices: PriceBook): 
   const { simulated, tally, nodeSeconds } = fleet;
   const { bounds, engines } = simulated;
   const { slo } = result.scenario.settings;
-  const round = (value: number): number => Math.round(value);
   return {
     name: simulated.fleet.name,
     pool: simulated.fleet.pool,
     models: simulated.fleet.models,
     bounds,
-    requests: round(tally.requests),
-    served: round(tally.served),
-    tooLong: round(tally.tooLong),
-    refused: round(tally.refused),
-    cut: round(tally.cut),
+    requests: Math.round(tally.requests),
+    served: Math.round(tally.served),
+    tooLong: Math.round(tally.tooLong),
+    refused: Math.round(tally.refused),
+    cut: Math.round(tally.cut),
     ttftSeconds: quantiles((share) => tally.ttft.quantile(share)),
     tpotSeconds: quantiles((share) => tally.tpot.quantile(share)),
     goodShare: tally.requests === 0 ? null : tally.goodShare,
@@ -188,7 +187,9 @@ function nodesCost(
 function fleetGaps({ name, tooLong, requests, blocked, engines }: FleetReport): string[] {
   const share = ((100 * tooLong) / Math.max(1, requests)).toFixed(1);
   return [
-    ...(tooLong > 0 ? [`${name}: ${tooLong} requests (${share} %) are longer than its context: refused, not in the share`] : []),
+    ...(tooLong > 0
+      ? [`${name}: ${tooLong} requests (${share} %) are longer than its context: refused, not in the share`]
+      : []),
     ...(blocked > 0 ? [`${name}: wanted one more replica ${blocked} times and its pool was full`] : []),
     ...engines.filter(({ isDerived }) => isDerived).map(({ source }) => `${name}: ${source}`),
   ];

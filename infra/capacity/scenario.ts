@@ -91,7 +91,9 @@ function simulated(
     },
     engines,
     floorAt: schedule.at,
-    gaps: schedule.leftOut.map((entry) => `${fleet.name}: the schedule ${entry} names days of the month; it is left out`),
+    gaps: schedule.leftOut.map(
+      (entry) => `${fleet.name}: the schedule ${entry} names days of the month; it is left out`,
+    ),
   };
 }
 
@@ -117,15 +119,21 @@ function mixOf(plan: CloudPlan, stated: Settings["mix"]): Scenario["mix"] {
   const entries = Object.entries(stated);
   for (const [model] of entries) {
     if (all.includes(model)) continue;
-    throw new PenstockError("invalid_config", `${plan.stack} has no model ${model}; it has ${all.toSorted().join(", ")}`);
+    throw new PenstockError(
+      "invalid_config",
+      `${plan.stack} has no model ${model}; it has ${all.toSorted().join(", ")}`,
+    );
   }
   const sum = entries.reduce((total, [, share]) => total + share, 0);
   if (sum > 0) return entries.map(([model, share]) => ({ model, share: share / sum }));
   const generates = plan.fleets.filter(({ engine }) => !("task" in engine) || engine.task === "generate");
-  const gpus = ({ replicas, gpusPerReplica }: PlannedFleet): number => replicas.max * gpusPerReplica;
-  const [largest] = (generates.length > 0 ? generates : plan.fleets).toSorted((a, b) => gpus(b) - gpus(a));
+  const [largest] = (generates.length > 0 ? generates : plan.fleets).toSorted((a, b) => mostGpus(b) - mostGpus(a));
   const models = largest?.models ?? [];
   return models.map((model) => ({ model, share: 1 / models.length }));
+}
+
+function mostGpus({ replicas, gpusPerReplica }: PlannedFleet): number {
+  return replicas.max * gpusPerReplica;
 }
 
 function namesOf(fleets: readonly PlannedFleet[]): string {

@@ -217,7 +217,10 @@ interface Length {
 function meansOf(lengths: readonly Length[]): Means {
   const count = Math.max(1, lengths.length);
   const mean = (of: (length: Length) => number): number => lengths.reduce((sum, each) => sum + of(each), 0) / count;
-  const output = Math.max(1, mean((each) => each.output));
+  const output = Math.max(
+    1,
+    mean((each) => each.output),
+  );
   return {
     input: mean(({ input }) => input),
     output,

@@ -34,9 +34,9 @@ export class Targets {
 
   #find(id: string): Target | null {
     // An adapter is `model:adapter`.
-    const names = [id, id.split(":")[0] ?? id];
+    const names = new Set([id, id.split(":")[0] ?? id]);
     for (const [fleet, { fleet: planned }] of this.#scenario.fleets.entries()) {
-      const model = planned.models.findIndex((candidate) => names.includes(candidate));
+      const model = planned.models.findIndex((candidate) => names.has(candidate));
       if (model !== -1) return { fleet, model };
     }
     return null;
@@ -49,13 +49,15 @@ export interface Weighted {
   readonly share: number;
 }
 
-/** One of them at random. */
+/** One of them at random; null for the part that none of them gets. */
 export function pick(weighted: readonly Weighted[], random: Random): Target | null {
-  if (weighted.length < 2) return weighted[0]?.target ?? null;
+  const [first] = weighted;
+  if (first === undefined || (weighted.length === 1 && first.share >= 1)) return first?.target ?? null;
   let left = random.uniform();
   for (const { target, share } of weighted) {
     left -= share;
     if (left < 0) return target;
   }
-  return weighted.at(-1)?.target ?? null;
+  // Shares that sum up to 1 may miss it by rounding.
+  return left < 1e-9 ? (weighted.at(-1)?.target ?? null) : null;
 }

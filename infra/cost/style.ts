@@ -31,7 +31,7 @@ figcaption { margin-bottom: 6px; font-weight: 600; }
 .bar svg { display: block; width: 100%; height: 22px; border-radius: 3px; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 .wide { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; }
-table { width: 100%; border-collapse: collapse; font-size: 13px; }
+table { width: 100%; border-collapse: separate; border-spacing: 0; font-size: 13px; }
 th, td { padding: 6px 10px; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 tr:last-child td { border-bottom: 0; }
 th { background: var(--card); font-weight: 600; white-space: nowrap; }
@@ -40,7 +40,9 @@ th.number, td.number { text-align: right; white-space: nowrap; }
 ul { margin: 6px 0; padding-left: 20px; } li { margin: 2px 0; overflow-wrap: anywhere; }
 @media (max-width: 700px) { body { padding: 16px 12px 40px; } .cards { grid-template-columns: 1fr 1fr; gap: 8px; }
   .card { padding: 9px 10px; } .card .value { font-size: 15px; }
-  th, td { padding: 5px 6px; } table { font-size: 12px; } td.number { white-space: normal; } td:first-child { min-width: 96px; }
+  th, td { padding: 5px 6px; } table { font-size: 12px; } #summary td.number { white-space: normal; }
+  td:first-child, th:first-child { position: sticky; left: 0; min-width: 92px; max-width: 130px; overflow-wrap: anywhere; background: var(--back); }
+  th:first-child { background: var(--card); }
   .bar { grid-template-columns: 1fr auto; gap: 2px 8px; margin: 9px 0; } .bar svg { grid-column: 1 / -1; grid-row: 2; height: 16px; } }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } .wide { overflow: visible; border: 0; }
   table { font-size: 10px; } th, td { padding: 3px 5px; } td.number { white-space: normal; } section, figure, tr { break-inside: avoid; }

@@ -11,6 +11,8 @@ const aksLogs = ["kube-audit-admin", "guard"];
 
 const budgets = ["azure-native:consumption:Budget", "azure-native:costmanagement:Budget", "aws:budgets/budget:Budget"];
 
+const autoscalers = ["kubernetes:autoscaling/v2:HorizontalPodAutoscaler", "kubernetes:keda.sh/v1alpha1:ScaledObject"];
+
 /** What would be a promise to pay for months or years. */
 const purchases = [
   "aws:ec2/capacityBlockReservation:CapacityBlockReservation",
@@ -98,6 +100,21 @@ export const clusterRules: readonly Rule[] = [
     },
   },
   {
+    id: "one-autoscaler",
+    title: "Nothing is scaled by two",
+    levels: levels.always,
+    severity: "medium",
+    reason: "Two autoscalers of one workload undo each other's work every few seconds.",
+    remedy: "A ScaledObject makes its own HorizontalPodAutoscaler: leave the other one out.",
+    judges: "stack",
+    judge(resources) {
+      const scalers = ofType(resources, ...autoscalers);
+      return scalers
+        .filter((each, index) => scalers.findIndex((other) => targetOf(other) === targetOf(each)) < index)
+        .map((each) => findingOn(each, `${targetOf(each)} has an autoscaler already`));
+    },
+  },
+  {
     id: "no-purchases",
     title: "Nothing is bought for months or years",
     levels: levels.always,
@@ -132,7 +149,7 @@ export const clusterRules: readonly Rule[] = [
     judges: "stack",
     judge: (resources, plan) =>
       resources
-        .filter(({ type, properties }) => mustHaveTags.has(type) || (isOfCloud(type) && "tags" in properties))
+        .filter(({ type, properties }) => mustHaveTags.has(type) || (isOfCloud(type) && hasValue(properties["tags"])))
         .flatMap((each) =>
           Object.entries(plan.tags)
             .filter(([tag, value]) => tagOf(each, tag) !== value)
@@ -147,8 +164,18 @@ function keepsLogsOf(resources: readonly PlannedResource[], { properties }: Plan
   return ofType(resources, "aws:cloudwatch/logGroup:LogGroup").some((group) => at(group.properties, "name") === name);
 }
 
+function hasValue(value: unknown): boolean {
+  return value !== undefined && value !== null;
+}
+
 function isOfCloud(type: string): boolean {
   return type.startsWith("azure-native:") || type.startsWith("aws:");
+}
+
+/** What an autoscaler scales. */
+function targetOf({ properties }: PlannedResource): string {
+  const path = ["metadata.namespace", "spec.scaleTargetRef.kind", "spec.scaleTargetRef.name"];
+  return path.map((key) => String(at(properties, key))).join("/");
 }
 
 function tagOf({ properties }: PlannedResource, tag: string): unknown {

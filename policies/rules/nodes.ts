@@ -1,7 +1,7 @@
 import type { CloudPlan } from "../../infra/plan/plan.ts";
 import { findSize } from "../../infra/catalog/sizes.ts";
 import { findingOn, levels, ofType, type Finding, type PlannedResource, type Rule } from "../rule.ts";
-import { at, list, mustBe, said } from "../values.ts";
+import { at, list, mustBe, recordOf, said } from "../values.ts";
 
 const agentPool = "azure-native:containerservice:AgentPool";
 const nodeGroup = "aws:eks/nodeGroup:NodeGroup";
@@ -81,7 +81,7 @@ export const nodeRules: readonly Rule[] = [
     judge: (resources, plan) => [
       ...ofType(resources, ...loose).map((each) => findingOn(each, "it is a machine that the plan does not know")),
       ...ofType(resources, agentPool, nodeGroup, nodePool).flatMap((each) => overPlan(each, plan)),
-      ...ofType(resources, aks).flatMap((each) => systemPools(each, plan)),
+      ...ofType(resources, aks).flatMap((each) => poolsInside(each, plan)),
     ],
   },
   {
@@ -164,9 +164,14 @@ function overPlan(resource: PlannedResource, plan: CloudPlan): Finding[] {
   return isAtMost(at(resource.properties, path), [pool.maxNodes, "nodes"], resource);
 }
 
-function systemPools(cluster: PlannedResource, plan: CloudPlan): Finding[] {
+/** Read back from Azure the cluster's list has the pools too that are resources of their own. */
+function poolsInside(cluster: PlannedResource, plan: CloudPlan): Finding[] {
   return list(cluster.properties, "agentPoolProfiles").flatMap((profile) => {
     const size = at(profile, "vmSize");
+    if (at(profile, "mode") !== "System") {
+      const inside = { ...cluster, type: agentPool, properties: recordOf(profile) };
+      return overPlan(inside, plan);
+    }
     const isGpu = typeof size === "string" && findSize("azure", size) !== undefined;
     return [
       ...isAtMost(at(profile, "maxCount"), [plan.cluster.system.maxNodes, "system nodes"], cluster),

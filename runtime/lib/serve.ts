@@ -118,6 +118,9 @@ async function createBounded(limits: HttpLimits, tls: ServeOptions["tls"]): Prom
     headersTimeout: limits.headersTimeoutMs,
     requestTimeout: limits.requestTimeoutMs,
     keepAliveTimeout: limits.keepAliveTimeoutMs,
+    // By TCP, so that a request that is silent for long stays known: AWS's load balancer forgets a connection after 350 s.
+    keepAlive: true,
+    keepAliveInitialDelay: 60_000,
     // Node looks for requests that take too long only this often.
     connectionsCheckingInterval: Math.min(1_000, limits.headersTimeoutMs / 4),
     requireHostHeader: true,

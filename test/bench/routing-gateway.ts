@@ -12,7 +12,7 @@ import { quantile } from "./figures.ts";
 import { cpuSeconds } from "./gateway-contenders.ts";
 import { model } from "./gateway-messages.ts";
 import { promptBody, type FleetOptions } from "./routing-prompt.ts";
-import type { Driver, Outcome } from "./routing-simulation.ts";
+import type { Driver, Outcome, Replay } from "./routing-simulation.ts";
 import type { TraceRequest } from "./routing-trace.ts";
 
 /** How busy the programs were while requests were sent: shares of one core, and how late the load was, in real ms. */
@@ -40,11 +40,11 @@ const warmUps = 64;
  */
 export function throughGateway(options: GatewayDriverOptions): Driver {
   return {
-    async run(trace, policy, speed) {
+    async run(trace, policy, { speed, stops }) {
       await using folder = await temporaryFolder();
       await using fleet = await startFleet(options);
       await using gateway = await startGatewayFor(fleet.urls, policy.name, folder.path);
-      const { outcomes, busy } = await replay(trace, { url: gateway.url, fleet, gateway, speed, scale: options.scale });
+      const { outcomes, busy } = await replay(trace, { gateway, fleet, speed, stops, scale: options.scale });
       options.onRun(`${policy.name} at ${speed.toFixed(2)}`, busy);
       return outcomes;
     },
@@ -92,53 +92,80 @@ async function startGatewayFor(urls: readonly string[], policy: string, folder: 
   });
 }
 
-interface Replay {
-  readonly url: string;
-  readonly gateway: { readonly pid: number };
-  readonly fleet: { readonly pid: number };
-  readonly speed: number;
+interface Programs {
+  readonly gateway: Program;
+  readonly fleet: Fleet;
   readonly scale: number;
 }
 
 async function replay(
   trace: readonly TraceRequest[],
-  { url, gateway, fleet, speed, scale }: Replay,
+  { gateway, fleet, scale, speed, stops }: Programs & Pick<Replay, "speed"> & { stops: Replay["stops"] },
 ): Promise<{ outcomes: Outcome[]; busy: Busy }> {
-  const client = new Client(url);
-  const short = { atMs: 0, promptTokens: 100, outputTokens: 2, blocks: [], session: "" };
-  for (let warm = 0; warm < warmUps; warm += 8) {
-    await Promise.all(Array.from({ length: 8 }, (_, at) => client.send(promptBody(short, -1 - warm - at))));
-  }
+  const client = new Client(gateway.url);
+  await warmUp(client);
   const pids = [gateway.pid, fleet.pid, process.pid];
   const before = await Promise.all(pids.map(cpuSeconds));
   const late: number[] = [];
+  const outcomes: Outcome[] = [];
+  const ended = Promise.withResolvers<void>();
+  ended.promise.catch(() => undefined);
+  let hasEnded = false;
   const startMs = performance.now() + 100;
-  const answers: Promise<Outcome>[] = [];
   for (const [row, request] of trace.entries()) {
     const dueMs = startMs + request.atMs / speed / scale;
     const body = promptBody(request, row);
     const waitMs = dueMs - performance.now();
     if (waitMs > 0.5) await delay(waitMs);
+    if (hasEnded) break;
     late.push(performance.now() - dueMs);
-    const answer = client.send(body).then(({ sentMs, firstMs, endMs, cachedTokens }) => ({
-      promptTokens: request.promptTokens,
-      outputTokens: request.outputTokens,
-      cachedTokens,
-      arrivedMs: request.atMs / speed,
-      // From when it was due, so that a load that is late does not make the gateway look quick.
-      ttftMs: (firstMs - Math.min(dueMs, sentMs)) * scale,
-      tokenMs: ((endMs - firstMs) * scale) / Math.max(1, request.outputTokens - 1),
-      endMs: (endMs - startMs) * scale,
-    }));
-    answer.catch(() => undefined);
-    answers.push(answer);
+    const isOver = (answer: Answer): void => {
+      const outcome = outcomeOf(request, answer, { startMs, dueMs, scale });
+      outcomes.push(outcome);
+      if (outcomes.length < trace.length && stops?.(outcome) !== true) return;
+      hasEnded = true;
+      ended.resolve();
+    };
+    void client.send(body).then(isOver, ended.reject);
   }
   const elapsed = (performance.now() - startMs) / 1_000;
   const after = await Promise.all(pids.map(cpuSeconds));
   const [gatewayShare = 0, engines = 0, load = 0] = after.map((seconds, at) => (seconds - (before[at] ?? 0)) / elapsed);
-  const outcomes = await Promise.all(answers);
+  await ended.promise;
+  const known = [...outcomes];
   await client.close();
-  return { outcomes, busy: { gateway: gatewayShare, engines, load, lateP99Ms: quantile(late, 0.99) } };
+  return { outcomes: known, busy: { gateway: gatewayShare, engines, load, lateP99Ms: quantile(late, 0.99) } };
+}
+
+async function warmUp(client: Client): Promise<void> {
+  const short = { atMs: 0, promptTokens: 100, outputTokens: 2, blocks: [], session: "" };
+  for (let warm = 0; warm < warmUps; warm += 8) {
+    await Promise.all(Array.from({ length: 8 }, (_, at) => client.send(promptBody(short, -1 - warm - at))));
+  }
+}
+
+/** In simulated ms; from when a request was due, so that a load that is late does not make the gateway look quick. */
+function outcomeOf(
+  { promptTokens, outputTokens }: TraceRequest,
+  { firstMs, endMs, cachedTokens }: Answer,
+  { startMs, dueMs, scale }: { readonly startMs: number; readonly dueMs: number; readonly scale: number },
+): Outcome {
+  return {
+    promptTokens,
+    outputTokens,
+    cachedTokens,
+    arrivedMs: (dueMs - startMs) * scale,
+    ttftMs: (firstMs - dueMs) * scale,
+    tokenMs: ((endMs - firstMs) * scale) / Math.max(1, outputTokens - 1),
+    endMs: (endMs - startMs) * scale,
+  };
+}
+
+/** When an answer's first and last bytes came, in real ms, and what its engine says of its cache. */
+interface Answer {
+  readonly firstMs: number;
+  readonly endMs: number;
+  readonly cachedTokens: number;
 }
 
 /** Sends chats over as many connections as are open at once. */
@@ -150,13 +177,7 @@ class Client {
     this.#origin = url;
   }
 
-  async send(body: string): Promise<{
-    readonly sentMs: number;
-    readonly firstMs: number;
-    readonly endMs: number;
-    readonly cachedTokens: number;
-  }> {
-    const sentMs = performance.now();
+  async send(body: string): Promise<Answer> {
     const answer = await this.#agent.request({
       origin: this.#origin,
       path: "/v1/chat/completions",
@@ -173,10 +194,11 @@ class Client {
     }
     const cached = /"cached_tokens":(\d+)/.exec(end)?.[1];
     if (answer.statusCode !== 200 || cached === undefined) throw new Error(`${answer.statusCode}: ${end}`);
-    return { sentMs, firstMs, endMs: performance.now(), cachedTokens: Number(cached) };
+    return { firstMs, endMs: performance.now(), cachedTokens: Number(cached) };
   }
 
+  /** Gives up what is still open. */
   async close(): Promise<void> {
-    await this.#agent.close();
+    await this.#agent.destroy();
   }
 }

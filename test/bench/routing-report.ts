@@ -31,9 +31,12 @@ export interface Row {
 }
 
 /** Share of good requests. */
-export function goodput(outcomes: readonly Outcome[], { ttftMs, tokenMs }: Goal = goal): number {
-  const good = outcomes.filter((outcome) => outcome.ttftMs <= ttftMs && outcome.tokenMs <= tokenMs);
-  return good.length / Math.max(1, outcomes.length);
+export function goodput(outcomes: readonly Outcome[]): number {
+  return outcomes.filter(isGood).length / Math.max(1, outcomes.length);
+}
+
+function isGood({ ttftMs, tokenMs }: Outcome): boolean {
+  return ttftMs <= goal.ttftMs && tokenMs <= goal.tokenMs;
 }
 
 /** One policy at one speed, over one or more runs. */
@@ -80,9 +83,13 @@ export async function measure(driver: Driver, workload: Workload, policy: Policy
   const runs: (readonly Outcome[])[] = [];
   const capacities: number[] = [];
   for (const trace of workload.traces) {
-    runs.push(await driver.run(trace, policy, workload.speed));
-    const holds = async (speed: number): Promise<boolean> =>
-      goodput(await driver.run(trace, policy, speed)) >= goodShare;
+    runs.push(await driver.run(trace, policy, { speed: workload.speed }));
+    const most = trace.length * (1 - goodShare);
+    const holds = async (speed: number): Promise<boolean> => {
+      let bad = 0;
+      await driver.run(trace, policy, { speed, stops: (outcome) => (bad += Number(!isGood(outcome))) > most });
+      return bad <= most;
+    };
     capacities.push(await highestSpeed(workload.search, holds));
   }
   return summarise(policy.name, runs, capacities);

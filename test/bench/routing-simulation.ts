@@ -17,10 +17,21 @@ export interface Outcome {
   readonly endMs: number;
 }
 
-/** Replays a trace with a policy, `speed` times as fast, against a fleet. The bench knows nothing else of what it measures. */
-export interface Driver {
-  run(trace: readonly TraceRequest[], policy: Policy, speed: number): Promise<readonly Outcome[]>;
+/** How a trace is replayed. */
+export interface Replay {
+  /** How many times as fast. */
+  readonly speed: number;
+  /** Hears of each outcome; true when nothing else needs to be known, so that the rest is left out. */
+  readonly stops?: ((outcome: Outcome) => boolean) | undefined;
 }
+
+/** Replays a trace with a policy against a fleet. The bench knows nothing else of what it measures. */
+export interface Driver {
+  run(trace: readonly TraceRequest[], policy: Policy, replay: Replay): Promise<readonly Outcome[]>;
+}
+
+/** Between two looks at whether to stop, once all requests are there. */
+const drainStepMs = 10_000;
 
 /** A fleet to simulate. */
 export interface SimulationOptions {
@@ -32,17 +43,18 @@ export interface SimulationOptions {
 
 /** Router and engines in one process, in simulated time: the same result in each run. */
 export function simulation(options: SimulationOptions): Driver {
-  return { run: (trace, policy, speed) => Promise.resolve(simulate(trace, { ...options, policy, speed })) };
+  return { run: (trace, policy, replay) => Promise.resolve(simulate(trace, { ...options, ...replay, policy })) };
 }
 
 function simulate(
   trace: readonly TraceRequest[],
-  { profiles, heartbeatMs, policy, speed }: SimulationOptions & { policy: Policy; speed: number },
+  { profiles, heartbeatMs, policy, speed, stops }: SimulationOptions & Replay & { policy: Policy },
 ): Outcome[] {
   const router = new Router({ policy, random: seeded(1) });
   const engines = profiles.map((profile) => new FastEngine(profile));
   for (const [index, { kvTokens }] of profiles.entries()) router.add(`replica-${index}`, { kvTokens });
   const outcomes: Outcome[] = [];
+  let stopped = false;
   const beat = (atMs: number): void => {
     for (const [index, engine] of engines.entries()) {
       engine.advance(atMs);
@@ -52,12 +64,15 @@ function simulate(
   };
   let beatMs = 0;
   for (const request of trace) {
+    if (stopped) return outcomes;
     const atMs = request.atMs / speed;
     for (; beatMs <= atMs; beatMs += heartbeatMs) beat(beatMs);
     for (const engine of engines) engine.advance(atMs);
     send(request, atMs);
   }
-  for (const engine of engines) engine.advance(Infinity);
+  for (let atMs = beatMs; outcomes.length < trace.length && !stopped; atMs += drainStepMs) {
+    for (const engine of engines) engine.advance(atMs);
+  }
   return outcomes;
 
   function send({ promptTokens, outputTokens, blocks, session }: TraceRequest, atMs: number): void {
@@ -79,7 +94,10 @@ function simulate(
           route.end(now);
           const tokenMs = (now - firstMs) / Math.max(1, outputTokens - 1);
           const ttftMs = firstMs - atMs;
-          outcomes.push({ promptTokens, cachedTokens, outputTokens, arrivedMs: atMs, ttftMs, tokenMs, endMs: now });
+          const sizes = { promptTokens, cachedTokens, outputTokens };
+          const outcome = { ...sizes, arrivedMs: atMs, ttftMs, tokenMs, endMs: now };
+          outcomes.push(outcome);
+          stopped ||= stops?.(outcome) ?? false;
         },
       },
       atMs,

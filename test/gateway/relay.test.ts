@@ -101,6 +101,19 @@ test("a client that leaves before the first byte closes the engine's request too
   expect(await closed).toBe("closed");
 });
 
+test.each(["/v1/chat/completions", "/v1/chat/completions?api-version=1", "/v1/chat%2Dcompletions/../chat/completions"])(
+  "POST %s is answered, errors with the id of the log, and no other method",
+  async (path) => {
+    await using under = await gatewayUnderTest({ onInfer: answers({ said: "hi" }) });
+    const response = await under.post(path, chat);
+    expect([response.status, await response.json()]).toEqual([200, { said: "hi" }]);
+    const wrong = await under.post(path, {});
+    expect([wrong.status, await wrong.json()]).toMatchObject([400, { error: { code: "missing_field" } }]);
+    for (const each of [response, wrong]) expect(each.headers.get("x-request-id")).toMatch(/^[0-9a-f-]{36}$/);
+    expect((await under.get(path)).status).toBe(405);
+  },
+);
+
 test("an engine that says nothing in time is a 504", async () => {
   await using under = await gatewayUnderTest({ onInfer: () => undefined }, { firstByteTimeoutMs: 1_100 });
   const response = await under.post("/v1/chat/completions", chat);

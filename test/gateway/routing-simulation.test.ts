@@ -163,8 +163,8 @@ describe("the bench", () => {
 
   test("every request ends, in each run at the same time", async () => {
     const [first, second] = [
-      await driver.run(trace, policies.power_of_two, 3),
-      await driver.run(trace, policies.power_of_two, 3),
+      await driver.run(trace, policies.power_of_two, { speed: 3 }),
+      await driver.run(trace, policies.power_of_two, { speed: 3 }),
     ];
     expect(first).toHaveLength(trace.length);
     expect(second).toEqual(first);
@@ -195,7 +195,7 @@ describe("the bench", () => {
       });
       const good = async (policy: Policy): Promise<number> => {
         const shares: number[] = [];
-        for (const seed of [11, 12]) shares.push(goodput(await fleet.run(generate(seed, seconds), policy, speed)));
+        for (const seed of [11, 12]) shares.push(goodput(await fleet.run(generate(seed, seconds), policy, { speed })));
         return shares.reduce((sum, share) => sum + share, 0) / shares.length;
       };
       const predicted = await good(policies.predicted_cost);

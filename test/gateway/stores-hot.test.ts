@@ -6,6 +6,7 @@ import type { Charge, HotStore } from "../../runtime/gateway/stores/hot.ts";
 import { FileHotStore } from "../../runtime/gateway/stores/hot-file.ts";
 import { MemoryHotStore } from "../../runtime/gateway/stores/hot-memory.ts";
 import { periodEnd, periodStart } from "../../runtime/gateway/stores/period.ts";
+import { RecentIds } from "../../runtime/gateway/stores/recent-ids.ts";
 import { watchVersion } from "../../runtime/gateway/stores/watch.ts";
 import { temporaryFolder } from "../support/folders.ts";
 
@@ -115,6 +116,29 @@ describe("meters in this process", () => {
     pass(2 * minuteMs);
     await reserve("fourth", [slot]);
     await reserve("fifth", [slot]);
+  });
+});
+
+describe("ids that are remembered", () => {
+  it("are for one to two turns", () => {
+    const ids = new RecentIds({ turnMs: 100, maxIds: 10 });
+    ids.add("a", 0);
+    expect(ids.has("a", 199)).toBe(true);
+    expect(ids.has("b", 199)).toBe(false);
+    expect([ids.has("a", 299), ids.isEmpty(299)]).toEqual([false, true]);
+  });
+
+  it("are forgotten after a long silence", () => {
+    const ids = new RecentIds({ turnMs: 100, maxIds: 10 });
+    ids.add("a", 0);
+    expect(ids.isEmpty(200)).toBe(true);
+  });
+
+  it("are the last ones when there are too many", () => {
+    const ids = new RecentIds({ turnMs: 100, maxIds: 10 });
+    for (let id = 0; id < 1_000; id += 1) ids.add(String(id), 0);
+    expect(ids.has("989", 0)).toBe(true);
+    expect(ids.has("900", 0)).toBe(false);
   });
 });
 

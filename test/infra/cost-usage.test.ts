@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { allocated, type AllocationOptions, type UsageReport } from "../../infra/cost/allocation.ts";
 import { defaultAssumptions } from "../../infra/cost/assumptions.ts";

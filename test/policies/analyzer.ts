@@ -123,7 +123,9 @@ function diagnostics(response: InstanceType<typeof analyzer.AnalyzeResponse>): D
   }));
 }
 
-function levelOf(level: number): Diagnostic["level"] {
+type EnforcementLevel = ReturnType<InstanceType<typeof analyzer.AnalyzeDiagnostic>["getEnforcementlevel"]>;
+
+function levelOf(level: EnforcementLevel): Diagnostic["level"] {
   if (level === analyzer.EnforcementLevel.ADVISORY) return "advisory";
   return level === analyzer.EnforcementLevel.MANDATORY ? "mandatory" : "other";
 }

@@ -34,6 +34,7 @@ const remove =
 const policy = (statement: Readonly<Record<string, unknown>>): string =>
   JSON.stringify({ Version: "2012-10-17", Statement: [statement] });
 const subscription = "/subscriptions/00000000-0000-4000-8000-000000000001";
+const gpuSize = "Standard_ND96isr_H100_v5";
 const owner = `${subscription}/providers/Microsoft.Authorization/roleDefinitions/8e3af657-a8ff-443c-a75c-2fe8c4bcb635`;
 
 /** Rules over what a program makes in a cloud. */
@@ -238,7 +239,9 @@ export const cloudCases: Readonly<Record<string, Case>> = {
       [set("aws:eks/nodeGroup:NodeGroup", "scalingConfig/maxSize", 60), /60 system nodes at most; the plan has 6/],
       [add("aws:ec2/instance:Instance"), /it is a machine that the plan does not know/],
       [add(agentPool, { maxCount: 3 }), /added: the plan has no pool/],
-      [add(aks, { agentPoolProfiles: [{ vmSize: "Standard_ND96isr_H100_v5", maxCount: 1 }] }), /system pool has GPUs/],
+      [add(aks, { agentPoolProfiles: [{ mode: "System", vmSize: gpuSize, maxCount: 1 }] }), /system pool has GPUs/],
+      [add(aks, { agentPoolProfiles: [{ mode: "System", maxCount: 60 }] }), /60 system nodes at most/],
+      [add(aks, { agentPoolProfiles: [{ mode: "User", vmSize: gpuSize, maxCount: 1 }] }), /the plan has no pool/],
     ],
   },
   "gpu-pool-hygiene": {

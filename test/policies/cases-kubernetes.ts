@@ -34,6 +34,19 @@ export const kubernetesCases: Readonly<Record<string, Case>> = {
       ],
     ],
   },
+  "one-autoscaler": {
+    stack: "azure-prod",
+    broken: [
+      [
+        (subject) =>
+          adding(subject, "kubernetes:autoscaling/v2:HorizontalPodAutoscaler", {
+            metadata: { name: "mine", namespace: "penstock" },
+            spec: { scaleTargetRef: { apiVersion: "apps/v1", kind: "Deployment", name: "fleet-large" } },
+          }),
+        /added: penstock\/Deployment\/fleet-large has an autoscaler already/,
+      ],
+    ],
+  },
   "no-static-keys": {
     stack: "aws-prod",
     broken: [

@@ -90,11 +90,10 @@ export class LoadBuilder {
   #growing(model: string | null): Growing {
     const known = this.#models.get(model);
     if (known !== undefined) return known;
-    const column = (): Float64Array => new Float64Array(256);
     const made = {
-      counts: column(),
-      input: column(),
-      output: column(),
+      counts: new Float64Array(256),
+      input: new Float64Array(256),
+      output: new Float64Array(256),
       sample: { input: [], output: [] },
       seen: 0,
     };

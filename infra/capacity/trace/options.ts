@@ -36,7 +36,10 @@ export function parameters(spec: string): GeneratorOptions {
   const [name = "", text = "", ...rest] = spec.slice(generatorPrefix.length).split("?");
   const kind = kinds.find((candidate) => candidate === name);
   if (kind === undefined || rest.length > 0) {
-    throw new PenstockError("invalid_config", `${spec}: there is no generator \`${name}\`; there are ${kinds.join(", ")}`);
+    throw new PenstockError(
+      "invalid_config",
+      `${spec}: there is no generator \`${name}\`; there are ${kinds.join(", ")}`,
+    );
   }
   const result = query.safeParse(Object.fromEntries(new URLSearchParams(text)));
   if (!result.success) {

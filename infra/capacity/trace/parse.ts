@@ -69,7 +69,9 @@ export class TraceParser {
       );
     }
     if (atSeconds > mostSeconds) {
-      throw this.#problem("it is more than ten years after the first; at_seconds is in seconds, Mooncake's timestamp in ms");
+      throw this.#problem(
+        "it is more than ten years after the first; at_seconds is in seconds, Mooncake's timestamp in ms",
+      );
     }
     this.#last = request.atSeconds;
     return { ...request, atSeconds, outputTokens: Math.max(1, request.outputTokens) };
@@ -103,7 +105,9 @@ export class TraceParser {
     const ms = Date.parse(`${day ?? ""}T${(time ?? "").slice(0, 8)}Z`);
     const fraction = Number(`0${(time ?? "").slice(8)}`);
     if (Number.isNaN(ms)) {
-      throw this.#problem("it is not TIMESTAMP,ContextTokens,GeneratedTokens as in 2023-11-16 18:17:03.9799600,4808,10");
+      throw this.#problem(
+        "it is not TIMESTAMP,ContextTokens,GeneratedTokens as in 2023-11-16 18:17:03.9799600,4808,10",
+      );
     }
     const atSeconds = ms / 1_000 + fraction;
     return { atSeconds, inputTokens: Number(input), outputTokens: Number(output), model: null };

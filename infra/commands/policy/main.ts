@@ -6,22 +6,26 @@ import { PenstockError } from "../../../runtime/contracts/errors.ts";
 import { parsed, runCommand } from "../cli.ts";
 import { plannedStack } from "../stack-files.ts";
 import { plannedResources } from "./resources.ts";
+import { rulesTable } from "./table.ts";
 import { passes, verdictText, type Verdict } from "./text.ts";
 
 const help = `Judges a stack by the policies: its plan, its cost, and every resource that it would make.
 Needs no cloud account and no Pulumi CLI, and changes nothing. Ends with 1 when something mandatory is broken.
 
 Usage: npm run policy -- STACK [--environment dev|prod] [--json]
+       npm run policy -- --rules
 
   STACK              name of a stack in stacks/, such as azure-prod, or the path of a Pulumi.<stack>.yaml
   --environment ENV  judge it as if it were of this environment: what would keep a dev stack from production?
   --json             the verdict as JSON
+  --rules            prints every rule as a table in Markdown
   --help
 `;
 
 const options = {
   environment: { type: "string" },
   json: { type: "boolean", default: false },
+  rules: { type: "boolean", default: false },
   help: { type: "boolean", short: "h", default: false },
 } as const;
 
@@ -29,6 +33,10 @@ await runCommand("policy", async () => {
   const { values, positionals } = parsed(() => parseArgs({ allowPositionals: true, options }));
   if (values.help) {
     process.stdout.write(help);
+    return;
+  }
+  if (values.rules) {
+    process.stdout.write(rulesTable());
     return;
   }
   const [name, ...others] = positionals;

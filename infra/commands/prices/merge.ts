@@ -98,8 +98,9 @@ function priceIn(file: PricesFile, { size, region, capacity }: Omit<PriceChange,
 /** Changes for a reviewer: `Standard_X in eastus2, spot: 1.2 -> 1.4 USD an hour (+16.7 %)`. */
 export function changeLines(changes: readonly PriceChange[]): string[] {
   return changes.map(({ size, region, capacity, before, after }) => {
-    const percent = before === null || after === null ? null : ((after - before) / before) * 100;
-    const how = percent === null ? "" : ` (${percent > 0 ? "+" : ""}${percent.toFixed(1)} %)`;
-    return `${size} in ${region}, ${capacity}: ${before ?? "unknown"} -> ${after ?? "not sold"} USD an hour${how}`;
+    const where = `${size} in ${region}, ${capacity}: ${before ?? "unknown"} ->`;
+    if (after === null) return `${where} not sold`;
+    const percent = before === null ? null : ((after - before) / before) * 100;
+    return `${where} ${after} USD an hour${percent === null ? "" : ` (${percent > 0 ? "+" : ""}${percent.toFixed(1)} %)`}`;
   });
 }

@@ -9,14 +9,14 @@ export class RecentIds {
   #older = new Set<string>();
   #turnedMs = -Infinity;
 
-  /** An id is remembered for `turnMs` to twice that, but no more ids than twice `maxIds`. */
+  /** An id is remembered for `turnMs` to twice that, but no more ids than `maxIds` for certain, and twice that at most. */
   constructor({ turnMs, maxIds }: { readonly turnMs: number; readonly maxIds: number }) {
     this.#turnMs = turnMs;
     this.#maxIds = maxIds;
   }
 
   add(id: string, nowMs: number): void {
-    this.#turn(nowMs);
+    this.#turn(nowMs, this.#newer.size >= this.#maxIds);
     this.#newer.add(id);
   }
 
@@ -31,9 +31,9 @@ export class RecentIds {
     return this.#newer.size === 0 && this.#older.size === 0;
   }
 
-  #turn(nowMs: number): void {
+  #turn(nowMs: number, isFull = false): void {
     const sinceMs = nowMs - this.#turnedMs;
-    if (sinceMs < this.#turnMs && this.#newer.size < this.#maxIds) return;
+    if (sinceMs < this.#turnMs && !isFull) return;
     this.#older = sinceMs < 2 * this.#turnMs ? this.#newer : new Set();
     this.#newer = new Set();
     this.#turnedMs = nowMs;

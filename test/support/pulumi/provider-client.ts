@@ -5,6 +5,7 @@ import { createInterface } from "node:readline";
 import { credentials, type ServiceError } from "@grpc/grpc-js";
 import providerGrpc from "@pulumi/pulumi/proto/provider_grpc_pb.js";
 import messages from "@pulumi/pulumi/proto/provider_pb.js";
+import type plugin from "@pulumi/pulumi/proto/plugin_pb.js";
 import type * as emptyMessages from "google-protobuf/google/protobuf/empty_pb.js";
 import type * as structMessages from "google-protobuf/google/protobuf/struct_pb.js";
 import type { ProviderName } from "./provider.ts";
@@ -52,9 +53,8 @@ export async function startProvider(name: ProviderName, path: string): Promise<P
   const client = new providerGrpc.ResourceProviderClient(`127.0.0.1:${String(port)}`, credentials.createInsecure());
   return {
     async version() {
-      return (await answered<InstanceType<typeof messages.ConfigureResponse> & { getVersion(): string }>((done) =>
-        Reflect.apply(Reflect.get(client, "getPluginInfo"), client, [new Empty(), done]),
-      )).getVersion();
+      const response = await answered<plugin.PluginInfo>((done) => client.getPluginInfo(new Empty(), done));
+      return response.getVersion();
     },
     async configure() {
       const request = new messages.ConfigureRequest().setAcceptsecrets(true).setArgs(structOf({}));
@@ -80,7 +80,11 @@ export async function startProvider(name: ProviderName, path: string): Promise<P
       };
     },
     async update({ urn, id, state }, news) {
-      const request = new messages.UpdateRequest().setUrn(urn).setId(id).setOlds(structOf(state)).setNews(structOf(news));
+      const request = new messages.UpdateRequest()
+        .setUrn(urn)
+        .setId(id)
+        .setOlds(structOf(state))
+        .setNews(structOf(news));
       const response = await answered<messages.UpdateResponse>((done) => client.update(request, done));
       return propertiesOf(response.getProperties());
     },

@@ -8,6 +8,7 @@ import { azureMocks } from "./azure.ts";
 import type { Answer } from "./mocks.ts";
 
 type Properties = Readonly<Record<string, unknown>>;
+type Change = [id: string, urn: string, olds: Properties, news: Properties];
 
 /** Providers that our programs use. */
 export const providerNames = ["aws", "azure-native", "kubernetes", "random", "tls"] as const;
@@ -29,7 +30,7 @@ export function standInProvider(name: ProviderName): provider.Provider {
     version,
     schema: JSON.stringify({ name, version, resources: {}, functions: {} }),
     check: async (_urn: string, _olds: Properties, news: Properties) => ({ inputs: news, failures: [] }),
-    diff: async (_id: string, _urn: string, olds: Properties, news: Properties) => {
+    diff: async (...[, , olds, news]: Change) => {
       const changed = changedKeys(propertiesOf(olds[madeFrom]), news);
       return { changes: changed.length > 0, replaces: changed.filter((key) => fixed.test(key)) };
     },
@@ -37,7 +38,7 @@ export function standInProvider(name: ProviderName): provider.Provider {
       const { id, ...outputs } = answerOf(urn, inputs);
       return { id: id ?? `${partsOf(urn).name}-id`, outs: { ...inputs, ...outputs, [madeFrom]: inputs } };
     },
-    update: async (_id: string, urn: string, _olds: Properties, news: Properties) => {
+    update: async (...[, urn, , news]: Change) => {
       const { id: _same, ...outputs } = answerOf(urn, news);
       return { outs: { ...news, ...outputs, [madeFrom]: news } };
     },

@@ -18,6 +18,18 @@ export function skipped(reason: string, remedy: string): string {
   return reason;
 }
 
+/**
+ * Why tests that need the Pulumi CLI cannot run here; undefined when they can. The one program that may be missing in CI as
+ * well: neither Debian nor npm has it (npm's `pulumi` fetches it when it is first called), and its maker's downloads are not
+ * for every CI to reach. What can be tested without it is in test/infra/{program,pulumi-provider}.test.ts.
+ */
+export function lackingPulumi(): string | undefined {
+  if (isInstalled("pulumi")) return undefined;
+  const reason = "the Pulumi CLI is not in PATH (pulumi.com/docs/install)";
+  process.stderr.write(`Some tests are skipped: ${reason}.\n`);
+  return reason;
+}
+
 function isInstalled(program: string): boolean {
   return (process.env["PATH"] ?? "").split(delimiter).some((folder) => {
     try {
