@@ -45,6 +45,8 @@ ul { margin: 6px 0; padding-left: 20px; } li { margin: 2px 0; overflow-wrap: any
   th:first-child { background: var(--card); }
   .bar { grid-template-columns: 1fr auto; gap: 2px 8px; margin: 9px 0; } .bar svg { grid-column: 1 / -1; grid-row: 2; height: 16px; } }
 @media print { body { max-width: none; padding: 0; font-size: 11px; } .wide { overflow: visible; border: 0; }
-  table { font-size: 10px; } th, td { padding: 3px 5px; } td.number { white-space: normal; } section, figure, tr { break-inside: avoid; }
+  table { font-size: 10px; } th, td { padding: 3px 5px; } td.number { white-space: normal; } figure, tr, .cards { break-inside: avoid; } h2, figcaption { break-after: avoid; }
+  .cards { grid-template-columns: repeat(5, 1fr); gap: 6px; } .card { padding: 6px 8px; } .card .value { font-size: 13px; } .quiet { font-size: 10px; }
+  .bar { font-size: 10px; grid-template-columns: 170px 1fr 190px; margin: 2px 0; } .bar svg { height: 14px; } figure { margin: 10px 0; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 `;

@@ -107,8 +107,10 @@ describe("an engine", () => {
   });
 
   test("has the times of the step-by-step model of the routing benchmark, within 5 %", () => {
-    // Without shared blocks; both hold no more than fits.
-    const requests = generateConversations(3, 600).filter((_, at) => at % 2 === 0);
+    // Without shared blocks, and with prompts of which the KV cache holds many: the other model preempts where it does not.
+    const requests = generateConversations(3, 600).filter(
+      ({ promptTokens }, at) => at % 2 === 0 && promptTokens < 32_000,
+    );
     const works = requests.map(({ atMs, promptTokens, outputTokens }) => ({
       arrivedMs: atMs,
       inputTokens: promptTokens,
@@ -216,15 +218,24 @@ describe("the autoscaler", () => {
 
   test("its pace is what the ScaledObjects say", async () => {
     const { manifests } = await renderKubernetes(await planOf("azure-prod"));
-    const text = JSON.stringify(manifests);
+    const scaled = manifests.filter(({ kind }) => kind === "ScaledObject");
+    expect(scaled.length).toBeGreaterThan(0);
     const { up, down } = behaviour;
-    expect(text).toContain(
-      JSON.stringify([
-        { type: "Percent", value: up.percent, periodSeconds: up.periodSeconds },
-        { type: "Pods", value: up.pods, periodSeconds: up.periodSeconds },
-      ]),
-    );
-    expect(text).toContain(JSON.stringify([{ type: "Pods", value: down.pods, periodSeconds: down.periodSeconds }]));
+    const pace = {
+      scaleUp: {
+        stabilizationWindowSeconds: 0,
+        policies: [
+          { type: "Percent", value: up.percent, periodSeconds: up.periodSeconds },
+          { type: "Pods", value: up.pods, periodSeconds: up.periodSeconds },
+        ],
+      },
+      scaleDown: { policies: [{ type: "Pods", value: down.pods, periodSeconds: down.periodSeconds }] },
+    };
+    for (const object of scaled) {
+      expect(object).toMatchObject({
+        spec: { advanced: { horizontalPodAutoscalerConfig: { behavior: pace } } },
+      });
+    }
   });
 
   test("up: doubles, or two more, each 30 s", () => {
