@@ -134,6 +134,15 @@ function sourcesOf(
     .toSorted((a, b) => a.asOf.localeCompare(b.asOf) || a.source.localeCompare(b.source));
 }
 
+/** Floors by the clock are on average somewhere between minimum and maximum: whoever needs more says `--what-if expected`. */
+function scheduled({ fleets }: CloudPlan): string[] {
+  const names = fleets.filter(({ scaling }) => scaling.schedule.length > 0).map(({ name }) => name);
+  if (names.length === 0) return [];
+  return [
+    `Floors by the clock of ${names.join(", ")}: the minimum is that of hours without one (--what-if expected=SHARE).`,
+  ];
+}
+
 function notIncluded(plan: CloudPlan, book: PriceBook): string[] {
   const at = (item: string, unit: string): string => {
     const price = book.item(plan.cloud, item);
@@ -151,6 +160,7 @@ function notIncluded(plan: CloudPlan, book: PriceBook): string[] {
             `loading ${heaviest.id} from the cache (${heaviest.weightsGiB} GiB) costs ${(heaviest.weightsGiB * perGb).toFixed(2)} USD.`,
         ]
       : []),
+    ...scheduled(plan),
     "Container registry: the stack makes none; images come from where `images.registry` says.",
     "Old versions in the model cache, backups, requests to storage, support plans, taxes.",
     ...(/^(us-|(east|west|central|northcentral|southcentral|westcentral)us)/.test(plan.region)

@@ -1,5 +1,6 @@
 import { markdownTable } from "./markdown.ts";
 import { amountText, centsText, sumOf, type Amount } from "./money.ts";
+import { staleText } from "./stale.ts";
 import { levels, type CostReport, type Levels } from "./report.ts";
 
 /** One line that differs, or a total. Null: it is not there. */
@@ -21,6 +22,8 @@ export interface CostDifference {
   /** What has no price now and had one, or was not there. */
   readonly newlyUnknown: readonly string[];
   readonly capChanges: readonly string[];
+  /** That prices are old; null: they are not. */
+  readonly stale: string | null;
   /** By how much the expected month can rise, in millionths of a USD; negative where it falls. */
   readonly riseMicroUsd: number;
 }
@@ -53,6 +56,7 @@ export function costDifference(before: Named, after: Named & { readonly report: 
     changes,
     newlyUnknown: after.report.unknown.filter((name) => !known.has(name)),
     capChanges: capChanges(before.report, after.report),
+    stale: staleText(after.report),
     riseMicroUsd: Math.max(
       expected.lowMicroUsd - wasExpected.lowMicroUsd,
       expected.highMicroUsd - wasExpected.highMicroUsd,
@@ -92,7 +96,7 @@ function capChanges(before: CostReport | null, after: CostReport): string[] {
 
 /** The difference as Markdown that fits a comment on a pull request. */
 export function differenceText(difference: CostDifference): string {
-  const { before, after, total, changes, newlyUnknown, capChanges: caps } = difference;
+  const { before, after, total, changes, newlyUnknown, capChanges: caps, stale } = difference;
   const rows = [...changes, total].map(rowOf);
   const columns = ["", "", "minimum", "expected", "maximum", "expected after"].map((name, at) => ({
     name,
@@ -105,8 +109,10 @@ export function differenceText(difference: CostDifference): string {
       ? []
       : ["Unknown now, and in no sum:", newlyUnknown.map((line) => `- ${line}`).join("\n")]),
   ];
+  const basis =
+    "USD a month at list prices. Both sides by today's planner and prices: only what the stacks say differs.";
   const head = changes.length === 0 ? "Nothing that costs changes." : `Expected: ${headline(total)} a month.`;
-  return `${[`### Cost: ${before} -> ${after}`, head, "USD a month, list prices.", table, ...lists].join("\n\n")}\n`;
+  return `${[`### Cost: ${before} -> ${after}`, head, basis, table, ...lists, ...(stale === null ? [] : [stale])].join("\n\n")}\n`;
 }
 
 function headline({ before, after }: Changed): string {

@@ -1,6 +1,7 @@
 import { amountText, columnTexts, sumOf, type Amount } from "./money.ts";
 import { eachLevel, levels, type CostReport, type Levels, type TokenCost } from "./report.ts";
 import { bought, perHour, sources, variants } from "./detail-tables.ts";
+import { staleText } from "./stale.ts";
 import { left, percent, perLevel, range, right, type CostDocument, type List, type Table } from "./table.ts";
 
 /** The report as tables and lists. Columns of USD add up to their totals to the cent. */
@@ -35,22 +36,11 @@ export function documentOf(report: CostReport): CostDocument {
   };
 }
 
-function warningsOf({ sources: known, unknown, assumptions }: CostReport): string[] {
-  const stale = known.filter(({ isStale }) => isStale);
-  const oldest = stale[0];
-  return [
-    ...(oldest === undefined
-      ? []
-      : [
-          `The catalogue is old: ${stale.length} of ${known.length} price sources are older than ${assumptions.staleAfterDays} days, ` +
-            `the oldest from ${oldest.asOf}. \`npm run prices -- refresh\` fetches today's.`,
-        ]),
-    ...(unknown.length === 0
-      ? []
-      : [
-          `${unknown.length} figures are unknown, listed under "Without a price or figure". None is taken for zero: sums that miss one say "at least" or "to".`,
-        ]),
-  ];
+function warningsOf(report: CostReport): string[] {
+  const stale = staleText(report);
+  const unknown = report.unknown.length;
+  const gaps = `${unknown} figures are unknown, listed under "Without a price or figure". None is taken for zero: sums that miss one say "at least" or "to".`;
+  return [...(stale === null ? [] : [stale]), ...(unknown === 0 ? [] : [gaps])];
 }
 
 /** Texts of a column for each level, the total last. */

@@ -27,7 +27,7 @@ export function pageOf({ title, subtitle, warnings, sections }: CostDocument, to
 <header>
 <h1>${escaped(title)}</h1>
 <p class="quiet">${escaped(subtitle)}</p>
-${warnings.map((warning) => `<p class="warning">${escaped(warning)}</p>`).join("\n")}
+${warnings.map((warning) => `<p class="warning">${prose(warning)}</p>`).join("\n")}
 </header>
 <main>
 ${top}
@@ -80,7 +80,7 @@ function section(each: Table | List): string {
 }
 
 function listOf({ lines }: List): string {
-  return `<ul>${lines.map((line) => `<li>${escaped(line)}</li>`).join("")}</ul>`;
+  return `<ul>${lines.map((line) => `<li>${prose(line)}</li>`).join("")}</ul>`;
 }
 
 function tableOf({ columns, rows, hasTotal, note }: Table): string {
@@ -93,5 +93,10 @@ function tableOf({ columns, rows, hasTotal, note }: Table): string {
     .map(cell("th"))
     .join("")}</tr></thead>`;
   const table = `<div class="wide"><table>${head}<tbody>${rows.map(line).join("")}</tbody></table></div>`;
-  return note === undefined ? table : `${table}<p class="quiet">${escaped(note)}</p>`;
+  return note === undefined ? table : `${table}<p class="quiet">${prose(note)}</p>`;
+}
+
+/** A sentence; what stands in backticks is code. */
+function prose(text: string): string {
+  return escaped(text).replaceAll(/`([^`]+)`/g, "<code>$1</code>");
 }

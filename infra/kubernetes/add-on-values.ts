@@ -1,5 +1,6 @@
 import type * as pulumi from "@pulumi/pulumi";
 import { namespaces } from "../cloud.ts";
+import { agentGraceSeconds } from "./agent-pod.ts";
 import type { Cluster } from "./cluster.ts";
 import { variantLabel } from "./names.ts";
 import { onPoolNodes } from "./node-setup.ts";
@@ -49,7 +50,13 @@ export const addOnValues: Readonly<Record<string, (cluster: Cluster, options: Va
     awsRegion: plan.region,
     autoDiscovery: { clusterName: plan.cluster.name },
     rbac: { serviceAccount: { name: "cluster-autoscaler" } },
-    extraArgs: { expander: "priority", "scale-down-unneeded-time": "5m" },
+    extraArgs: {
+      expander: "priority",
+      "scale-down-unneeded-time": "5m",
+      // Agents keep models in a folder of the node: with this on, no GPU node would ever go.
+      "skip-nodes-with-local-storage": "false",
+      "max-graceful-termination-sec": String(60 + Math.max(0, ...plan.fleets.map(agentGraceSeconds))),
+    },
     resources: bounded("100m", "512Mi"),
     tolerations: [{ key: "CriticalAddonsOnly", operator: "Exists" }],
   }),
@@ -109,7 +116,8 @@ function prometheusValues({ plan, cloud }: Cluster, { grafanaSecret }: ValueOpti
       alertmanagerSpec: { resources: bounded("50m", "128Mi"), storage: { volumeClaimTemplate: disk("2Gi") } },
     },
     grafana: {
-      enabled: mode === "in-cluster",
+      // Azure has its own beside managed Prometheus, and then not this chart. AWS has none without IAM Identity Center.
+      enabled: true,
       admin: { existingSecret: grafanaSecret, userKey: "admin-user", passwordKey: "admin-password" },
       sidecar: { dashboards: { enabled: true, label: "grafana_dashboard", searchNamespace: namespaces.monitoring } },
       resources: bounded("100m", "256Mi"),

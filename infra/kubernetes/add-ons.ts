@@ -24,7 +24,7 @@ export interface AddOns {
  */
 export function addOns(cluster: Cluster): AddOns {
   const { plan } = cluster;
-  const hasGrafana = plan.observability.mode === "in-cluster" && addOn(plan, "kube-prometheus-stack") !== undefined;
+  const hasGrafana = addOn(plan, "kube-prometheus-stack") !== undefined;
   const grafanaPassword = hasGrafana ? grafanaAdmin(cluster) : null;
   for (const each of plan.addOns) install(cluster, each);
   return { grafanaPassword };

@@ -54,7 +54,8 @@ function simulate(
   const engines = profiles.map((profile) => new FastEngine(profile));
   for (const [index, { kvTokens }] of profiles.entries()) router.add(`replica-${index}`, { kvTokens });
   const outcomes: Outcome[] = [];
-  let stopped = false;
+  /** Outcomes that are wanted: fewer than all once `stops` has said so. */
+  let wanted = trace.length;
   const beat = (atMs: number): void => {
     for (const [index, engine] of engines.entries()) {
       engine.advance(atMs);
@@ -64,13 +65,13 @@ function simulate(
   };
   let beatMs = 0;
   for (const request of trace) {
-    if (stopped) return outcomes;
+    if (outcomes.length >= wanted) return outcomes;
     const atMs = request.atMs / speed;
     for (; beatMs <= atMs; beatMs += heartbeatMs) beat(beatMs);
     for (const engine of engines) engine.advance(atMs);
     send(request, atMs);
   }
-  for (let atMs = beatMs; outcomes.length < trace.length && !stopped; atMs += drainStepMs) {
+  for (let atMs = beatMs; outcomes.length < wanted; atMs += drainStepMs) {
     for (const engine of engines) engine.advance(atMs);
   }
   return outcomes;
@@ -97,7 +98,7 @@ function simulate(
           const sizes = { promptTokens, cachedTokens, outputTokens };
           const outcome = { ...sizes, arrivedMs: atMs, ttftMs, tokenMs, endMs: now };
           outcomes.push(outcome);
-          stopped ||= stops?.(outcome) ?? false;
+          if (stops?.(outcome) === true) wanted = 0;
         },
       },
       atMs,

@@ -3,10 +3,11 @@ import { cp, mkdir, readFile, stat, symlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
-import { allImages, imageVersion } from "../../infra/catalog/images.ts";
+import { agentImageOf, allImages, imageVersion } from "../../infra/catalog/images.ts";
 import { unprivilegedUser } from "../../infra/kubernetes/containers.ts";
 import packages from "../../images/packages.json" with { type: "json" };
 import packageJson from "../../package.json" with { type: "json" };
+import { engineSpec } from "../../runtime/contracts/engine.ts";
 import { engines } from "../../runtime/engines/index.ts";
 import bake from "../../images/bake.json" with { type: "json" };
 import { copiedFiles, lineageOf, parseDockerfile, type Dockerfile } from "../support/dockerfile.ts";
@@ -75,6 +76,15 @@ describe("what images stand on", () => {
   test("Triton is the release that its engine names", async () => {
     const engine = await readFile(join(repository, "runtime/engines/triton.ts"), "utf8");
     expect(engine).toContain(`(${gateway.file.args.get("TRITON_VERSION")})`);
+  });
+
+  test.each([
+    [{ kind: "embedded" }, "penstock-agent-embedded"],
+    [{ kind: "triton" }, "penstock-agent-triton"],
+    [{ kind: "triton", backend: "tensorrtllm" }, "penstock-agent-triton-trtllm"],
+    [{ kind: "trtllm", backend: "tensorrt" }, "penstock-agent-trtllm"],
+  ])("an agent for %o runs in %s", (engine, name) => {
+    expect(agentImageOf(engineSpec.parse(engine))).toBe(name);
   });
 
   test("they are the images that the catalogue names, in the release's version", () => {

@@ -195,6 +195,7 @@ describe("--usage", () => {
     expect(text).toMatch(/pool h100 +54\.12\n/);
     expect(text).toMatch(/pool single +unknown\n/);
     expect(text).toContain("State its bill with --bill single=USD");
+    expect(text).toContain("! The catalogue is old: ");
   });
 
   test("stated bills are divided to the cent, in every form", async () => {

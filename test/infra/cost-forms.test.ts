@@ -172,6 +172,14 @@ describe("a difference", () => {
     expect(differenceText(back)).toContain("-1,636.72");
   });
 
+  test("old prices are named, and that only the stacks differ", () => {
+    const text = differenceText(costDifference(before, after));
+    expect(text).toContain("The catalogue is old: ");
+    expect(text).toContain("Both sides by today's planner and prices");
+    const fresh = costReport(two, { ...assumptions, today: "2026-08-22" });
+    expect(differenceText(costDifference(before, { name: "fresh", report: fresh }))).not.toContain("catalogue is old");
+  });
+
   test("nothing changed is said so", () => {
     const same = costDifference(before, { name: "same", report: before.report });
     expect(same).toMatchObject({ changes: [], riseMicroUsd: 0, newlyUnknown: [], capChanges: [] });

@@ -341,6 +341,12 @@ test("a region outside the US says that shared prices are of the US", () => {
   expect(reportOf(planned(awsStack)).notIncluded.join()).not.toContain("US regions");
 });
 
+test("floors by the clock are named", () => {
+  const schedule = [{ start: "0 8 * * 1-5", end: "0 18 * * 1-5", replicas: 2 }];
+  const report = reportOf(planned({ ...awsStack, fleets: [{ ...fleet, scaling: { schedule } }] }));
+  expect(report.notIncluded.join()).toContain("Floors by the clock of small");
+});
+
 test("more is never cheaper: the expected share, replicas, and levels one after the other", async () => {
   const plan = await planOf("aws-prod");
   const share = fc.double({ min: 0, max: 1, noNaN: true });

@@ -4,6 +4,7 @@ import { PenstockError } from "../../../runtime/contracts/errors.ts";
 import { readUsageFile } from "../../../runtime/gateway/metering/usage-file.ts";
 import { allocated, type UsageReport } from "../../cost/allocation.ts";
 import type { CostReport } from "../../cost/report.ts";
+import { staleText } from "../../cost/stale.ts";
 import { replicaSeconds, UsageSummary, type ReplicaSeconds } from "../../cost/usage.ts";
 import type { CloudPlan } from "../../plan/plan.ts";
 import type { CostOptions } from "./options.ts";
@@ -34,6 +35,9 @@ export async function joinUsage(
   const hours = asked.hours ?? summary.hours;
   if (hours === 0)
     gaps.push("no request is in the export, so there is no time to share out; say how long with --hours");
+  const isListed = [...report.pools.map(({ name }) => name), "shared"].some((name) => asked.bills[name] === undefined);
+  const stale = isListed ? staleText(report) : null;
+  if (stale !== null) gaps.push(stale);
   const times = asked.timesFile === null ? summary.times() : await timesOf(asked.timesFile);
   const joined = allocated({ plan, report, usage: summary.rows() }, { hours, level, bills: asked.bills, times });
   return {

@@ -16,12 +16,11 @@ export function itemsOf(stack: CloudStack, { models, cache }: CloudPlan): Item[]
   return stack.models.flatMap((model) => {
     const spec = models.find(({ id }) => id === model.id)?.spec;
     if (spec === undefined) return [];
-    const below = (stored: string): string => folderOf(stored.slice(cache.uri.length + 1));
     return [
-      { name: model.id, origin: model.source, folder: below(spec.source) },
+      { name: model.id, origin: model.source, folder: folderOf(cache.uri, spec.source) },
       ...model.adapters.map(({ name, source }) => {
         const stored = spec.adapters.find((adapter) => adapter.name === name)?.source ?? source;
-        return { name: `${model.id}:${name}`, origin: source, folder: below(stored) };
+        return { name: `${model.id}:${name}`, origin: source, folder: folderOf(cache.uri, stored) };
       }),
     ];
   });
@@ -38,7 +37,8 @@ export function chosen(items: readonly Item[], name: string | null): readonly It
   );
 }
 
-/** The folder of a file that is a whole model by itself. */
-function folderOf(path: string): string {
+/** The folder of a model, below the cache; that of a single file is the one around it. */
+function folderOf(cacheUri: string, stored: string): string {
+  const path = stored.slice(cacheUri.length + 1);
   return path.endsWith(".gguf") ? path.slice(0, path.lastIndexOf("/")) : path;
 }

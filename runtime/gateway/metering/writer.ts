@@ -45,7 +45,9 @@ export class UsageWriter implements UsageOutlet {
       this.lost += 1;
       if (this.lost === 1) this.#log.error("usage records are lost: the store takes none; see its errors above");
     }
-    this.#start();
+    // A whole batch waits no longer: records that grow old are copied by each collection of garbage.
+    if (this.#waiting.length === this.#options.maxBatch) this.#start(0);
+    else if (this.#timer === null) this.#start(this.#options.intervalMs);
   }
 
   /** Gives everything to the sink. Resolves to false when that failed; the records keep waiting then. */
@@ -66,12 +68,13 @@ export class UsageWriter implements UsageOutlet {
 
   async #onTimer(): Promise<void> {
     this.#timer = null;
-    if (!(await this.flush())) this.#start();
+    if (!(await this.flush())) this.#start(this.#options.intervalMs);
   }
 
-  #start(): void {
+  #start(delayMs: number): void {
     if (this.#closed) return;
-    this.#timer ??= setTimeout(() => void this.#onTimer(), this.#options.intervalMs);
+    clearTimeout(this.#timer ?? undefined);
+    this.#timer = setTimeout(() => void this.#onTimer(), delayMs);
   }
 
   async #flushAll(): Promise<boolean> {

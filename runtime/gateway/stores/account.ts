@@ -36,8 +36,11 @@ export interface AccountState {
 /** Meters whose level outlives a request. */
 type Lasting = Exclude<Meter, { kind: "concurrency" }>;
 
-/** Ids of one account that are remembered at most: nobody in this process settles as late as a gateway does on Redis. */
-const maxSettledIds = 10_000;
+/**
+ * Ids of one account that are remembered for certain. Nobody in this process settles as late as a gateway does on Redis, and
+ * what is remembered for long is copied by each collection of garbage.
+ */
+const maxSettledIds = 500;
 
 /** The meters of one account, in this process. Same rules as the Lua scripts of `hot-scripts.ts`. */
 export class Account {

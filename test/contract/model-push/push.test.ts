@@ -101,7 +101,7 @@ describe.for(Object.keys(clouds))("a push to %s", (name) => {
       sha256: createHash("sha256").update(weights).digest("hex"),
     });
     const read = published("models/one");
-    const [listed] = (await read.list(never)).filter(({ path }) => path.endsWith("part-1.safetensors"));
+    const listed = (await read.list(never)).find(({ path }) => path.endsWith("part-1.safetensors"));
     if (listed === undefined) throw new Error("it is not there");
     const hash = createHash("sha256");
     for await (const chunk of read.readRange(listed, { start: 0, end: weights.length, signal: never }))

@@ -273,8 +273,8 @@ export function hotContract(store: () => HotStore, { propertyRuns }: { propertyR
     expect(await store().tally(key, { holder: "a", count: 2.5 }, minuteMs)).toBe(2.5);
     expect(await store().tally(key, { holder: "b", count: 4 }, 100)).toBe(6.5);
     expect(await store().tally(key, { holder: "a", count: 1 }, minuteMs)).toBe(5);
-    const again = () => store().tally(key, { holder: "a", count: 1 }, minuteMs);
-    await expect.poll(again, { interval: 20 }).toBe(1);
+    const asked = () => store().tally(key, { holder: "a", count: 1 }, minuteMs);
+    await expect.poll(asked, { interval: 20 }).toBe(1);
   });
 
   it("counts versions up", async () => {
