@@ -40,8 +40,10 @@ function validation(rule: ResourceRule): ValidateResource {
     const problems = rule.judge(resourceOf(args));
     for (const problem of problems) if (typeof problem === "string") report(problem);
     for (const problem of problems) {
+      if (typeof problem === "string") continue;
       // The SDK throws where an unknown value is read, and says in its own words that the update will judge it.
-      if (typeof problem !== "string") at(args.props, problem.notKnownYet);
+      at(args.props, problem.notKnownYet);
+      report(`${problem.notKnownYet} is not known`);
     }
   };
 }

@@ -81,7 +81,8 @@ export function allocated(
   });
   const shared = sharedBillOf(report, options);
   costs.share(shared.microUsd);
-  const rows = costs.rows();
+  const unpriced = new Set(pools.flatMap(({ pool, billMicroUsd }) => (billMicroUsd === null ? [pool] : [])));
+  const rows = costs.rows(new Set(plan.fleets.flatMap(({ pool, models }) => (unpriced.has(pool) ? models : []))));
   return {
     version: 1,
     stack: plan.stack,
@@ -106,7 +107,8 @@ function billOf({ name, cost, nodes }: PoolCost, { bills, level, hours }: Alloca
   if (stated !== undefined) return { microUsd: cents(microUsdOf(stated)), source: "as stated" };
   const amount = cost[level];
   if (amount.unknown.length > 0) return { microUsd: null, source: `no price known: ${amount.unknown.join(", ")}` };
-  const source = `${Number(nodes[level].toFixed(2))} nodes (${level}) for ${Number(hours.toFixed(2))} h at list prices`;
+  const count = Number(nodes[level].toFixed(2));
+  const source = `${count} ${count === 1 ? "node" : "nodes"} (${level}) for ${Number(hours.toFixed(2))} h at list prices`;
   return { microUsd: cents((amount.lowMicroUsd * hours) / hoursPerMonth), source };
 }
 
@@ -145,7 +147,7 @@ function sharesOf(pool: PoolCost, { plan, usage, options }: Context): Share[] {
   const rows = usage.filter(({ model }) => fleets.some(({ models }) => models.includes(model)));
   const own = sharedOut(rest, direct.length > 0 ? direct : byWork(rows), "idle");
   const isWhole = own.length > 0 || (rest === 0 && covered > 0);
-  return [...shares, ...(isWhole ? own : [nobodys(`no model of ${pool.name}`, rest || 1)])];
+  return [...shares, ...(isWhole ? own : [nobodys(`(pool ${pool.name})`, rest || 1)])];
 }
 
 /** Seconds that the pool's nodes were there, all together; 0 where nobody can say. */
@@ -199,7 +201,7 @@ function unknownModels(own: readonly UsageSums[], known: readonly UsageSums[]): 
   return [...Map.groupBy(others, ({ model }) => model)].map(([model, rows]) => {
     const requests = rows.reduce((sum, row) => sum + row.requests, 0);
     const tokens = rows.reduce((sum, row) => sum + row.promptTokens + row.completionTokens, 0);
-    return `model ${model}: ${requests} requests with ${tokens} tokens, and the plan does not know it; they have no part of any bill`;
+    return `model ${model}: ${requests} ${requests === 1 ? "request" : "requests"} with ${tokens} tokens, and the plan does not know it: no part of any bill is theirs`;
   });
 }
 

@@ -44,8 +44,9 @@ export function gaugesText(report: UsageReport, promptTokenWeight: number): stri
   ].join("\n");
 }
 
-function isOurs({ provider, tenant, requests }: UsageCost): boolean {
-  return provider === null && (tenant !== nobody || requests > 0);
+/** A model whose pool has no known bill has no gauge: 0 would be a lie. */
+function isOurs({ provider, tenant, requests, isPriced }: UsageCost): boolean {
+  return isPriced && provider === null && (tenant !== nobody || requests > 0);
 }
 
 function useOf(rows: readonly UsageCost[]): ModelUse {

@@ -20,6 +20,8 @@ export interface UsageCost extends UsageKey {
   /** What a provider charged for what no fleet answered. */
   readonly providerMicroUsd: number;
   readonly totalMicroUsd: number;
+  /** False: its pool has no known bill, so its cost is unknown, or at least what is here. */
+  readonly isPriced: boolean;
 }
 
 /** Why a part of a pool's bill is somebody's. */
@@ -50,12 +52,13 @@ export class Costs {
   /** Divides a bill that all share among the rows by what they cost otherwise. */
   share(microUsd: number): void {
     let rows = [...this.#rows.values()].filter(({ key, parts }) => key.provider === null && ownOf({ parts }) > 0);
-    if (rows.length === 0) rows = [this.#row(nobodysKey("no model"), null)];
+    if (rows.length === 0) rows = [this.#row(nobodysKey("(no model)"), null)];
     const parts = divided(microUsd, rows.map(ownOf));
     for (const [at, row] of rows.entries()) row.parts.shared += parts[at] ?? 0;
   }
 
-  rows(): UsageCost[] {
+  /** `unpriced`: models of pools without a bill. */
+  rows(unpriced: ReadonlySet<string>): UsageCost[] {
     return [...this.#rows.values()].map(({ key, usage, parts }) => {
       const providerMicroUsd = usage?.providerMicroUsd ?? 0;
       return {
@@ -73,6 +76,7 @@ export class Costs {
         sharedMicroUsd: parts.shared,
         providerMicroUsd,
         totalMicroUsd: parts.direct + parts.coldStart + parts.idle + parts.shared + providerMicroUsd,
+        isPriced: key.provider !== null || !unpriced.has(key.model),
       };
     });
   }

@@ -1,7 +1,7 @@
 import type { UsageReport } from "./allocation.ts";
 import type { CostDocument, Table } from "./table.ts";
 import { centsOf, centsText, usdText } from "./money.ts";
-import type { UsageCost } from "./usage-costs.ts";
+import { nobody, type UsageCost } from "./usage-costs.ts";
 
 const columns = ["direct", "cold start", "idle", "shared", "provider", "total"] as const;
 
@@ -16,8 +16,8 @@ export function usageDocument(report: UsageReport, period: string): CostDocument
       bills(report),
       by("tenant", rows, ({ tenant }) => tenant),
       by("model", rows, ({ model }) => model),
-      by("adapter", rows, ({ model, adapter }) =>
-        adapter === null ? `${model} without an adapter` : `${model}:${adapter}`,
+      by("adapter", rows, ({ tenant, model, adapter }) =>
+        adapter === null || tenant === nobody ? `${model}, no adapter` : `${model}:${adapter}`,
       ),
       by("request class", rows, (row) => row.class || "none"),
       ...(rows.some(({ provider }) => provider !== null)
@@ -55,7 +55,13 @@ function bills({ pools, sharedBillMicroUsd, providerMicroUsd, totalMicroUsd }: U
     ],
     rows: [
       ...lines.map(({ name, microUsd }) => [name, microUsd === null ? "unknown" : usdText(microUsd)]),
-      ["Total", usdText(totalMicroUsd)],
+      [
+        "Total",
+        cellText(
+          Math.round(totalMicroUsd / 10_000),
+          pools.every(({ billMicroUsd }) => billMicroUsd !== null),
+        ),
+      ],
     ],
     hasTotal: true,
   };
@@ -66,6 +72,7 @@ function by(name: string, rows: readonly UsageCost[], keyOf: (row: UsageCost) =>
     const sum = (of: (row: UsageCost) => number): number => those.reduce((total, row) => total + of(row), 0);
     return {
       key,
+      isPriced: those.every((row) => row.isPriced),
       requests: sum((row) => row.requests),
       tokens: sum((row) => row.promptTokens + row.completionTokens),
       amounts: [
@@ -80,6 +87,7 @@ function by(name: string, rows: readonly UsageCost[], keyOf: (row: UsageCost) =>
   });
   const sorted = groups.toSorted((a, b) => (b.amounts.at(-1) ?? 0) - (a.amounts.at(-1) ?? 0));
   const cents = columns.map((_, at) => centsOf(sorted.map(({ amounts }) => amounts[at] ?? 0)));
+  const isWhole = groups.every(({ isPriced }) => isPriced);
   const totals = cents.map((column) => column.reduce((sum, each) => sum + each, 0));
   return {
     kind: "table",
@@ -90,14 +98,20 @@ function by(name: string, rows: readonly UsageCost[], keyOf: (row: UsageCost) =>
       ...["requests", "tokens", ...columns].map((each) => ({ name: each, align: "right" as const })),
     ],
     rows: [
-      ...sorted.map(({ key, requests, tokens }, at) => [
+      ...sorted.map(({ key, requests, tokens, isPriced }, at) => [
         key,
         requests.toString(),
         tokens.toString(),
-        ...cents.map((column) => centsText(column[at] ?? 0)),
+        ...cents.map((column, which) => cellText(column[at] ?? 0, isPriced || columns[which] === "provider")),
       ]),
-      ["Total", "", "", ...totals.map(centsText)],
+      ["Total", "", "", ...totals.map((total, which) => cellText(total, isWhole || columns[which] === "provider"))],
     ],
     hasTotal: true,
   };
+}
+
+/** A sum that misses a bill is no less than what is known of it, and unknown when that is nothing. */
+function cellText(cents: number, isPriced: boolean): string {
+  if (isPriced) return centsText(cents);
+  return cents === 0 ? "unknown" : `at least ${centsText(cents)}`;
 }

@@ -51,7 +51,7 @@ export const costRules: readonly PlanRule[] = [
     judges: "plan",
     judge(plan, { today, environment }) {
       const share = idleShare[environment];
-      const what = `USD a month without a single request, and ${share * 100} % of the budget are allowed:`;
+      const what = `USD a month without a single request, against ${share * 100} % of the budget`;
       return above(reportOf(plan, today).total.minimum, plan.budget.monthlyUsd * share, what);
     },
   },

@@ -1,9 +1,11 @@
 /**
  * What an engine process may see of the agent's environment. A list of what passes, not of what does not: an engine runs
  * models from strangers, and the agent's environment holds cloud credentials under names that nobody can foresee.
+ * OPAL_PREFIX, OMPI_* and PYTHONPATH are set by NVIDIA's images, which do not run without; NCCL_*, FI_* and UCX_* choose
+ * the network between nodes.
  */
 const passes =
-  /^(PATH|HOME|USER|TMPDIR|TEMP|TMP|SYSTEMROOT|LANG|LC_\w+|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH|CUDA_\w+|NVIDIA_\w+|VK_\w+|GGML_\w+|OMP_\w+|NODE_COMPILE_CACHE)$/i;
+  /^(PATH|HOME|USER|TMPDIR|TEMP|TMP|SYSTEMROOT|LANG|LC_\w+|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH|CUDA_\w+|NVIDIA_\w+|VK_\w+|GGML_\w+|OMP_\w+|OMPI_\w+|OPAL_PREFIX|PYTHONPATH|NCCL_\w+|FI_\w+|UCX_\w+|NODE_COMPILE_CACHE)$/i;
 
 /** Workload identity (AKS) and Pod Identity (EKS), for an engine that reads the blob store itself. No static keys. */
 const identity =

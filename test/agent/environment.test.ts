@@ -6,6 +6,8 @@ test("engines see what they need and no credential", () => {
     PATH: "/bin",
     CUDA_VISIBLE_DEVICES: "0",
     GGML_CUDA_ENABLE_UNIFIED_MEMORY: "1",
+    NCCL_SOCKET_IFNAME: "eth0",
+    OPAL_PREFIX: "/opt/hpcx",
     HF_TOKEN: "x",
     AWS_SECRET_ACCESS_KEY: "x",
     AZURE_CLIENT_SECRET: "x",
@@ -13,7 +15,13 @@ test("engines see what they need and no credential", () => {
     DATABASE_PASSWORD: "x",
     LANG: undefined,
   };
-  expect(engineEnvOf(env)).toEqual({ PATH: "/bin", CUDA_VISIBLE_DEVICES: "0", GGML_CUDA_ENABLE_UNIFIED_MEMORY: "1" });
+  expect(engineEnvOf(env)).toEqual({
+    PATH: "/bin",
+    CUDA_VISIBLE_DEVICES: "0",
+    GGML_CUDA_ENABLE_UNIFIED_MEMORY: "1",
+    NCCL_SOCKET_IFNAME: "eth0",
+    OPAL_PREFIX: "/opt/hpcx",
+  });
 });
 
 test("an engine that reads a blob store gets the node's identity, and no static key", () => {

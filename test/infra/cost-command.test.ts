@@ -188,7 +188,7 @@ describe("--usage", () => {
     await appendFile(file, '{"time":"2026-11-01T00:59:');
     const text = await answer("aws-prod", "--usage", file, "--level", "minimum");
     expect(text).toContain(`${file}: line 3 is no usage record (torn by a crash, or of another program)`);
-    expect(text).toContain("! model old-model: 1 requests with 1500 tokens, and the plan does not know it");
+    expect(text).toContain("! model old-model: 1 request with 1500 tokens, and the plan does not know it");
     expect(text).toContain("! 1 records are there twice and count once");
     expect(text).toContain("2026-11-01T00:00:00.000Z to 2026-11-01T00:59:00.000Z");
     // One node of 55.04 USD an hour for 59 minutes.

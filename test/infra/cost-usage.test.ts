@@ -165,14 +165,22 @@ test("a model that the plan does not know, and a pool without a price, are gaps 
     request({ model: "llama-3.3-70b" }),
     request({ model: "llama-3.1-8b" }),
   ];
-  const { gaps, rows, pools } = joined(used, { bills: {} }, azure);
+  const unpriced = joined(used, { bills: {} }, azure);
+  const { gaps, rows, pools } = unpriced;
   expect(gaps).toContain(
-    "model gone: 1 requests with 15 tokens, and the plan does not know it; they have no part of any bill",
+    "model gone: 1 request with 15 tokens, and the plan does not know it: no part of any bill is theirs",
   );
   expect(gaps.join("\n")).toMatch(/pool single: no price known: spot price of Standard_NC40ads_H100_v5 in eastus2/);
   expect(gaps.join("\n")).toContain("shared: Redis (Balanced_B3, two nodes) has no price");
   expect(rows.some((row) => row.model === "gone")).toBe(false);
   expect(pools.find(({ pool }) => pool === "single")?.billMicroUsd).toBeNull();
+  // Its models are of unknown cost, in no form of 0.
+  expect(rows.find((row) => row.model === "llama-3.1-8b")).toMatchObject({ isPriced: false });
+  const text = terminalText(usageDocument(unpriced, "a day"));
+  expect(text).toMatch(/llama-3\.1-8b +1 +100 +unknown +unknown +unknown +unknown +0\.00 +unknown\n/);
+  expect(text).toMatch(/\nTotal +unknown +unknown +at least [\d,.]+ +at least [\d,.]+ +0\.00 +at least [\d,.]+\n/);
+  expect(gaugesText(unpriced, 0.25)).toContain('model_name="llama-3.3-70b"');
+  expect(gaugesText(unpriced, 0.25)).not.toContain("llama-3.1-8b");
   // The bill that somebody states closes the gap.
   const stated = joined(used, { bills: { single: 100, shared: 0 } }, azure);
   expect(stated.gaps.join("\n")).not.toContain("pool single");

@@ -32,7 +32,9 @@ export const planCases: Readonly<Record<string, Case>> = {
   },
   "idle-cost": {
     stack: "aws-prod",
-    broken: [[budget({ monthlyUsd: 50_000 }), /without a single request, and 80 % .* 40,000\.00 are allowed/]],
+    broken: [
+      [budget({ monthlyUsd: 50_000 }), /without a single request, against 80 % of the budget; 40,000\.00 are allowed/],
+    ],
   },
   "max-gpus": {
     stack: "aws-prod",
