@@ -1,3 +1,4 @@
+import { format } from "prettier";
 import { describe, expect, test } from "vitest";
 import { defaultAssumptions } from "../../infra/cost/assumptions.ts";
 import { costReport } from "../../infra/cost/cost-report.ts";
@@ -23,8 +24,8 @@ async function reportOf(name: "aws-dev" | "aws-prod" | "azure-dev" | "azure-prod
 
 describe.each(["aws-dev", "aws-prod", "azure-dev", "azure-prod"] as const)("%s", (name) => {
   test("reads as was agreed on (`vitest -u` takes a change)", async () => {
-    const document = documentOf(await reportOf(name));
-    await expect(markdownText(document)).toMatchFileSnapshot(`../golden/cost/${name}.md`);
+    const text = await format(markdownText(documentOf(await reportOf(name))), { parser: "markdown", printWidth: 120 });
+    await expect(text).toMatchFileSnapshot(`../golden/cost/${name}.md`);
   });
 
   test("every table's columns of USD add up to its total to the cent", async () => {

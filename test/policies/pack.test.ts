@@ -8,6 +8,9 @@ import { runProgram, unknownValue, type Resource } from "../support/pulumi/engin
 import { startPack, type Diagnostic } from "./analyzer.ts";
 import type { CloudStackName } from "./subjects.ts";
 
+/** A preview takes two seconds of a processor; a machine may have none to spare for long. */
+const patienceMs = 240_000;
+
 interface Preview {
   readonly config: Readonly<Record<string, string>>;
   readonly resources: readonly Resource[];
@@ -45,7 +48,7 @@ const previews = new Map<CloudStackName, Preview>();
 
 beforeAll(async () => {
   for (const name of ["azure-prod", "aws-prod"] as const) previews.set(name, await previewOf(name));
-});
+}, patienceMs);
 
 function previewNamed(name: CloudStackName): Preview {
   const preview = previews.get(name);
@@ -72,7 +75,7 @@ describe.each(["azure-prod", "aws-prod"] as const)("the pack at a preview of %s"
     await using pack = await startPack({ name, config });
     levels = await pack.policies();
     said = [...(await pack.judgeEach(resources)), ...(await pack.judgeStack(resources))];
-  });
+  }, patienceMs);
 
   test("has every rule, with its level in production", () => {
     expect(levels).toEqual(levelsIn("prod"));

@@ -15,7 +15,8 @@ const subjects = new Map<CloudStackName, Subject>();
 
 beforeAll(async () => {
   for (const name of cloudStackNames) subjects.set(name, await subjectOf(name));
-});
+  // A second of a processor for each, which a busy machine may not have to spare.
+}, 240_000);
 
 function subjectNamed(name: CloudStackName): Subject {
   const subject = subjects.get(name);
