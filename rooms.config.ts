@@ -39,8 +39,9 @@ export const rooms = {
     "infra/cost",
     "infra/capacity",
     "infra/lib",
+    "policies",
   ],
-  policies: ["runtime/contracts", "infra/catalog", "infra/plan", "infra/cost"],
+  policies: ["runtime/contracts", "infra/catalog", "infra/stack", "infra/plan", "infra/cost"],
 } as const satisfies Record<string, readonly string[]>;
 
 /** A folder that is listed in the import table. */

@@ -11,6 +11,8 @@ export interface Trial {
   readonly cost: Amount;
   readonly nodeHours: number;
   readonly replicaHours: number;
+  /** Of 95 % of the requests, at most: to the first token, and for each one after it. */
+  readonly slowestSeconds: readonly [number, number];
 }
 
 /** The cheapest bounds of a fleet that were found to meet the SLO. */
@@ -102,12 +104,12 @@ class Search {
     let trial = at(high);
     let plateaus = 0;
     while (!this.#meets(trial)) {
-      if (high * 2 > mostReplicas || plateaus > 2) return null;
+      if (high * 2 > mostReplicas || plateaus > 1) return null;
       low = high;
       high *= 2;
       const next = at(high);
-      // With hardly any request in time yet, more may still help all at once.
-      plateaus = next.goodShare > 0.2 && next.goodShare - trial.goodShare < 0.0005 ? plateaus + 1 : 0;
+      // Queues are half as long with twice as many; what does not change is the engine's own time.
+      plateaus = isSame(next.slowestSeconds, trial.slowestSeconds) ? plateaus + 1 : 0;
       trial = next;
     }
     while (high - low > Math.max(1, Math.floor(low / 200))) {
@@ -184,6 +186,7 @@ class Search {
       cost: fleetCost(fleet, result),
       nodeHours: fleet.nodeSeconds.reduce((sum, each) => sum + each, 0) / 3_600,
       replicaHours: fleet.tally.replicaSeconds / 3_600,
+      slowestSeconds: [fleet.tally.ttft.quantile(0.95) ?? 0, fleet.tally.tpot.quantile(0.95) ?? 0] as const,
     };
     this.#trials.set(key, trial);
     this.#onTrial?.(
@@ -210,6 +213,11 @@ class Search {
     }
     return [`a constant ${constant.bounds.max} replicas meet it with ${percent(constant.goodShare)} in time`];
   }
+}
+
+/** Within 5 %. */
+function isSame(a: Trial["slowestSeconds"], b: Trial["slowestSeconds"]): boolean {
+  return a.every((seconds, at) => Math.abs(seconds - (b[at] ?? 0)) <= 0.05 * seconds);
 }
 
 function percent(share: number): string {

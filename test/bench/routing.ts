@@ -4,8 +4,8 @@ import { chwbl } from "../../runtime/gateway/routing/policies/chwbl.ts";
 import type { Policy } from "../../runtime/gateway/routing/policy.ts";
 import { costProfiles, type CostProfile } from "../fakes/engine/cost.ts";
 import { decisionTimes, printDecisions } from "./routing-decision.ts";
-import { throughGateway, type Busy } from "./routing-gateway.ts";
-import { goal, measure, printRows, type Row, type Workload } from "./routing-report.ts";
+import { isTooBusy, throughGateway, type Busy } from "./routing-gateway.ts";
+import { measure, printRows, type Row, type Workload } from "./routing-report.ts";
 import { simulation, type Driver } from "./routing-simulation.ts";
 import { generateConversations, generateSharedPrefixes, readTrace, type TraceRequest } from "./routing-trace.ts";
 
@@ -136,16 +136,12 @@ function isWanted({ name }: Policy): boolean {
   return values.policy.length === 0 || values.policy.includes(name);
 }
 
-/** Above these shares of a core, and of the goal in simulated time, the machine is part of what is measured. */
-const tooBusy = { core: 0.7, goal: 0.05 };
-
-function tellBusy(what: string, { gateway, engines, load, lateP99Ms }: Busy, scale: number): void {
+function tellBusy(what: string, busy: Busy, scale: number): void {
   const percent = (share: number): string => `${(share * 100).toFixed(0)} %`;
-  const isBusy =
-    gateway > tooBusy.core || engines + load > tooBusy.core || lateP99Ms * scale > goal.ttftMs * tooBusy.goal;
+  const { gateway, engines, load, lateP99Ms } = busy;
   process.stderr.write(
     `${what}: of a core gateway ${percent(gateway)}, engines ${percent(engines)}, load ${percent(load)}; load late by ` +
-      `${lateP99Ms.toFixed(0)} ms at most in 99 of 100${isBusy ? "  WARNING: this machine is too busy for this time scale" : ""}\n`,
+      `${lateP99Ms.toFixed(0)} ms at most in 99 of 100${isTooBusy(busy, scale) ? "  WARNING: this machine was too busy" : ""}\n`,
   );
 }
 

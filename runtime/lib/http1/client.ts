@@ -15,8 +15,7 @@ interface Pool {
 
 /**
  * Sends requests over HTTP/1.1 without TLS and hands answers on as they come, a request at a time on each connection, on as
- * many as it takes. Half of what undici's general client costs (measured: 10 µs of 20 for a small request), which is felt
- * in front of engines that answer at once.
+ * many as it takes. Measured: 9 µs less than undici's general client for a small request, of 62.
  */
 export class Http1Client {
   readonly #options: ClientOptions;
