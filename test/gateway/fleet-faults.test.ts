@@ -192,7 +192,7 @@ test("a small KV cache that fills up costs more than a large one", async () => {
 test("what an engine says of its KV cache bounds what it is thought to hold", () => {
   const router = new Router({ policy: policies.predicted_cost, random: () => 0 });
   const prefix = Uint32Array.from({ length: 64 }, (_, block) => block + 1);
-  const request = { promptTokens: 4_096, prefix, sessionKey: null, adapter: null, expectedOutputTokens: 1 };
+  const request = { promptTokens: 4_096, prefix, sessionKey: null, adapter: null };
   const cachedOf = (): number => {
     const route = router.route(request, 1);
     route?.firstByte(2);

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { derivedConstants } from "../../infra/capacity/derived.ts";
 import { Engine, type Work } from "../../infra/capacity/engine.ts";
@@ -346,7 +346,7 @@ test("quantiles of a histogram are right to 3 %", () => {
     fc.property(fc.array(fc.double({ min: 0.01, max: 1_000, noNaN: true }), { minLength: 1 }), (values) => {
       const histogram = new Histogram();
       for (const value of values) histogram.add(value);
-      const sorted = values.toSorted((a, b) => a - b);
+      const sorted = values.toSorted((one, other) => one - other);
       const exact = sorted[Math.ceil(0.9 * sorted.length) - 1] ?? 0;
       expect((histogram.quantile(0.9) ?? 0) / exact).toBeGreaterThan(0.999);
       expect((histogram.quantile(0.9) ?? 0) / exact).toBeLessThan(1.03);
