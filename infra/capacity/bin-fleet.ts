@@ -86,7 +86,7 @@ export class BinFleet {
   }
 
   #serve(now: number, seconds: number, { requests, work }: { readonly requests: number; readonly work: number }): void {
-    const [reference] = this.#parts.steady;
+    const reference = this.#parts.steady[mostOf(this.#ready)];
     if (reference === undefined || (requests === 0 && this.#backlog === 0 && this.#rate < 1e-9)) return;
     const perSecond = this.#capacity(this.#ready);
     const replicas = perSecond / reference.capacity;
@@ -209,6 +209,11 @@ export class BinFleet {
     for (let at = 0; at < some; at += 1) this.#parts.group.release(this.#simulated.fleet, variant, now);
     this.#replicaCount -= some;
   }
+}
+
+/** The kind of node that most replicas are on: its latencies stand for all. */
+function mostOf(ready: readonly number[]): number {
+  return Math.max(0, ready.indexOf(Math.max(...ready)));
 }
 
 function count(cohorts: readonly Cohort[]): number {

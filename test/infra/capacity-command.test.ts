@@ -39,7 +39,14 @@ const report = z.object({
   suggestions: z.array(z.object({ fleet: z.string(), best: z.object({}).nullable() })).optional(),
 });
 
-const own = (at: number, input = 900, output = 100, model?: string): string =>
+interface Tokens {
+  readonly input?: number;
+  readonly output?: number;
+  readonly model?: string;
+}
+
+/** A line of a trace in the form of its own. */
+const own = (at: number, { input = 900, output = 100, model }: Tokens = {}): string =>
   JSON.stringify({ at_seconds: at, input_tokens: input, output_tokens: output, model });
 
 async function withTrace(text: string, ...args: string[]): Promise<Run> {
@@ -85,12 +92,12 @@ describe("npm run capacity", () => {
 
   test("--json; requests for models go to their fleets, adapters and aliases too", async () => {
     const lines = [
-      own(0, 900, 100, "llama-3.1-8b"),
-      own(1, 900, 100, "llama-3.1-8b:support"),
-      own(2, 900, 100, "default"),
-      own(3, 900, 1, "bge-m3"),
-      own(4, 900, 100, "nobody/has-this"),
-      own(5, 40_000, 100, "llama-3.3-70b"),
+      own(0, { model: "llama-3.1-8b" }),
+      own(1, { model: "llama-3.1-8b:support" }),
+      own(2, { model: "default" }),
+      own(3, { output: 1, model: "bge-m3" }),
+      own(4, { model: "nobody/has-this" }),
+      own(5, { input: 40_000, model: "llama-3.3-70b" }),
     ];
     const { code, stdout } = await withTrace(`${lines.join("\n")}\n`, "--json", "--optimise");
     expect(code).toBe(0);
@@ -121,9 +128,9 @@ describe("npm run capacity", () => {
       "line 2: its time (-1.800 s) is before that of the line above (0.000 s); sort",
     ],
     ["not sorted at its end", `${own(5)}\n${own(3)}`, "sort the trace by time"],
-    ["with a negative count", `${own(0, -4)}\n`, "input_tokens"],
+    ["with a negative count", `${own(0, { input: -4 })}\n`, "input_tokens"],
     ["with a negative time", `${own(-1)}\n`, "at_seconds"],
-    ["with a huge count", `${own(0, 1e12)}\n`, "input_tokens"],
+    ["with a huge count", `${own(0, { input: 1e12 })}\n`, "input_tokens"],
     ["in milliseconds", `${own(0)}\n${own(1.7e12)}\n`, "more than ten years after the first"],
     ["of no known form", '{"hello": 1}\n', "of no form that Penstock reads"],
     ["of bytes", "\u0000\u0001\u0002\n", "line 1: it is no JSON"],

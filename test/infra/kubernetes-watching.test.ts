@@ -69,7 +69,10 @@ async function realSeries(): Promise<Map<string, Set<string>>> {
   const loaded = await sim.post("/load_model", loadOf("m", await simModel(sim.folder, "m")));
   expect(loaded.body).toMatchObject({ cache_state: "READY" });
   await expect.poll(async () => String((await sim.get("/metrics")).body)).toContain("penstock_agent_engine_kv_usage{");
-  const pages = [await (await gateway.get("/metrics")).text(), String((await sim.get("/metrics")).body)];
+  const gatewayPage = async (): Promise<string> => (await gateway.get("/metrics")).text();
+  // Times of models come with heartbeats.
+  await expect.poll(gatewayPage).toContain("penstock_gateway_model_replica_seconds{");
+  const pages = [await gatewayPage(), String((await sim.get("/metrics")).body)];
   return new Map(pages.flatMap((page) => [...seriesOf(page)]));
 }
 
