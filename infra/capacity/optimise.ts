@@ -38,7 +38,7 @@ export type Simulate = (scenario: Scenario) => RunResult;
 const mostReplicas = 131_072;
 
 /** What is tried for the requests a replica has before one more is started, as parts of the plan's. */
-const targetShares = [1, 0.7, 0.45, 0.25] as const;
+const targetShares = [4, 2, 1, 0.5, 0.25] as const;
 
 /** Room above what a fleet of constant size needs, for queues that build up while replicas start. */
 const headroom = 1.3;

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { derivedConstants } from "../../infra/capacity/derived.ts";
+import { derivedConstants, engineFor } from "../../infra/capacity/derived.ts";
 import { Engine, type Work } from "../../infra/capacity/engine.ts";
 import { calibrated, type EngineModel } from "../../infra/capacity/engine-model.ts";
 import { gpuSpeeds } from "../../infra/capacity/gpus.ts";
@@ -66,6 +66,22 @@ describe("engine constants", () => {
       expect(ratio(name), name).toBeGreaterThan(0.5);
       expect(ratio(name), name).toBeLessThan(2.1);
     }
+  });
+
+  test("a measured pair has its row, with the plan's KV cache; others say that they are derived", async () => {
+    const plan = await planOf("azure-prod");
+    const fleet = plan.fleets.find(({ name }) => name === "small");
+    const model = plan.models.find(({ id }) => id === "llama-3.1-8b");
+    const other = plan.models.find(({ id }) => id === "qwen3-8b");
+    if (fleet === undefined || model === undefined || other === undefined) throw new Error("azure-prod has these");
+    const sxm = { gpu: "NVIDIA H100 80GB SXM5", count: 1, nvlink: true };
+    const measured = engineFor(fleet, model, sxm);
+    expect(measured).toMatchObject({ isDerived: false, model: { w0: 5.66, p2: 5.06e-7, maxSequences: 256 } });
+    const kvGiB = ((measured?.model.kvTokens ?? 0) * model.kvBytesPerToken) / 2 ** 30;
+    expect(kvGiB).toBeCloseTo(fleet.memory.kvCacheGiB, 3);
+    expect(engineFor(fleet, other, sxm)).toMatchObject({ isDerived: true });
+    expect(engineFor(fleet, model, { ...sxm, gpu: "NVIDIA H100 NVL 94GB" })).toMatchObject({ isDerived: true });
+    expect(engineFor(fleet, model, { ...sxm, gpu: "unheard of" })).toBeNull();
   });
 
   test("every GPU of the catalogue has a speed", () => {

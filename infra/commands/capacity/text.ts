@@ -57,7 +57,8 @@ export function suggestionText(
   const found = suggestions.filter(({ best }) => best !== null);
   return [
     "",
-    `Cheapest bounds that were found to meet the SLO on this trace (${report.resolution}; costs are of the fleet's nodes)`,
+    `Cheapest bounds that were found to meet the SLO on this trace (by ${report.resolution}; each fleet alone, in a pool ` +
+      "without a maximum; costs are of its nodes)",
     ...lines,
     "",
     ...(found.length === 0 ? ["Nothing to change would meet it."] : yaml(found, pools)),

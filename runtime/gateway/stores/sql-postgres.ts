@@ -74,6 +74,11 @@ export class PostgresSql implements Sql {
   async #transaction(work: (client: PoolClient) => Promise<void>): Promise<void> {
     const client = await this.#pool.connect();
     let broken = false;
+    // The pool listens to idle connections alone: one that breaks between two statements would end this process.
+    const onError = (): void => {
+      broken = true;
+    };
+    client.on("error", onError);
     try {
       await client.query("BEGIN");
       await work(client);
@@ -83,6 +88,7 @@ export class PostgresSql implements Sql {
       await client.query("ROLLBACK").catch(() => (broken = true));
       throw error;
     } finally {
+      client.off("error", onError);
       client.release(broken);
     }
   }
