@@ -26,6 +26,7 @@ export const rooms = {
   "infra/aws": ["runtime/contracts", "infra/lib", "infra/plan"],
   "infra/kubernetes": ["runtime/contracts", "runtime/engines", "infra/lib", "infra/plan"],
   "infra/cost": ["runtime/contracts", "infra/catalog", "infra/stack", "infra/plan"],
+  "infra/capacity": ["runtime/contracts", "infra/catalog", "infra/stack", "infra/plan", "infra/cost"],
   "infra/commands": [
     "runtime/contracts",
     "runtime/lib",

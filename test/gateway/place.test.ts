@@ -19,7 +19,15 @@ function report(model_id: string, about: Partial<ModelReport> = {}): ModelReport
     engine: null,
     progress: null,
     ...about,
-    measured_ms: { download: null, load: null, sleep: null, wake: null, unload: null, adapter: null, ...about.measured_ms },
+    measured_ms: {
+      download: null,
+      load: null,
+      sleep: null,
+      wake: null,
+      unload: null,
+      adapter: null,
+      ...about.measured_ms,
+    },
   };
 }
 

@@ -11,7 +11,8 @@ export function observeModels(agents: Agents, { catalog, times }: { catalog: Cat
     for (const { url, last, reachable, stale } of agents.all) {
       for (const report of last?.models ?? []) {
         const model = names.get(report.model_id);
-        if (model !== undefined) times.observe({ model, replica: url }, reachable && !stale ? phaseOf(report) : null, now);
+        if (model !== undefined)
+          times.observe({ model, replica: url }, reachable && !stale ? phaseOf(report) : null, now);
       }
     }
   });
