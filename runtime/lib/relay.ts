@@ -3,8 +3,6 @@ import type { Readable } from "node:stream";
 import { Agent, type Dispatcher } from "undici";
 import { PenstockError } from "../contracts/errors.ts";
 import { forwardHeaders } from "./forward-headers.ts";
-import { Http1Client } from "./http1/client.ts";
-import type { AnswerControl, AnswerHandler } from "./http1/connection.ts";
 import { parsedBody, refusalError, upstreamError } from "./relay-errors.ts";
 import type { Outlet } from "./outlet.ts";
 import { writeSseError } from "./sse.ts";
@@ -61,6 +59,7 @@ export interface RelayResult {
 }
 
 const connectTimeoutMs = 5_000;
+const idleTimeoutMs = 30_000;
 
 /** An error body longer than this is not one of ours. */
 const maxErrorBytes = 64 * 1024;
@@ -70,22 +69,18 @@ const maxErrorBytes = 64 * 1024;
  * (measured: 20,000 requests/s a core against 3,000 with `fetch`).
  */
 export class Relay {
-  /** For TLS, and for connections of one request each. */
   readonly #agent: Agent;
-  readonly #http1: Http1Client | null;
 
   /**
    * Without `keepAlive` each request has its own connection, so a refused one was certainly never seen by the upstream.
    * That is worth a connect on loopback towards an engine, which may have died a moment ago.
    */
   constructor({ keepAlive }: { readonly keepAlive: boolean }) {
-    const idleTimeoutMs = 30_000;
     this.#agent = new Agent({
       connect: { timeout: connectTimeoutMs },
       keepAliveTimeout: idleTimeoutMs,
       pipelining: keepAlive ? 1 : 0,
     });
-    this.#http1 = keepAlive ? new Http1Client({ connectTimeoutMs, idleTimeoutMs }) : null;
   }
 
   /**
@@ -99,15 +94,12 @@ export class Relay {
     const handler = new RelayHandler(request, outgoing, { resolve, reject });
     const { origin, path, method, headers, body } = request;
     const { firstByteTimeoutMs: headersTimeout, betweenBytesTimeoutMs: bodyTimeout } = request;
-    const sent = { origin, path, method, headers, body, headersTimeout, bodyTimeout };
-    if (this.#http1 !== null && origin.startsWith("http:")) this.#http1.dispatch(origin, sent, handler);
-    else this.#agent.dispatch(sent, handler);
+    this.#agent.dispatch({ origin, path, method, headers, body, headersTimeout, bodyTimeout }, handler);
     return promise;
   }
 
   /** Closes idle connections at once and cuts the rest. */
   async close(): Promise<void> {
-    this.#http1?.destroy();
     await this.#agent.destroy();
   }
 }
@@ -117,11 +109,11 @@ interface Settle {
   reject(error: PenstockError): void;
 }
 
-class RelayHandler implements AnswerHandler {
+class RelayHandler implements Dispatcher.DispatchHandler {
   readonly #request: RelayRequest;
   readonly #outgoing: Outlet;
   readonly #settle: Settle;
-  #controller: AnswerControl | undefined;
+  #controller: Dispatcher.DispatchController | undefined;
   #status = 0;
   #bytes = 0;
   #streaming = false;
@@ -150,13 +142,13 @@ class RelayHandler implements AnswerHandler {
     request.gate?.signal.addEventListener("abort", this.#onGivenUp);
   }
 
-  onRequestStart(controller: AnswerControl): void {
+  onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
     if (this.#outgoing.destroyed) controller.abort(new ClientLeft());
     else if (this.#request.gate?.signal.aborted === true) this.#onGivenUp();
   }
 
-  onResponseStart(_: AnswerControl, status: number, headers: IncomingHttpHeaders): void {
+  onResponseStart(_: Dispatcher.DispatchController, status: number, headers: IncomingHttpHeaders): void {
     // 1xx answers (such as 103 Early Hints) come before the one that counts.
     if (status < 200) return;
     this.#status = status;
@@ -183,7 +175,7 @@ class RelayHandler implements AnswerHandler {
     if (this.#streaming) this.#outgoing.flushHeaders();
   }
 
-  onResponseData(controller: AnswerControl, chunk: Buffer): void {
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     this.#bytes += chunk.length;
     if (this.#refusal !== undefined) {
       if (this.#bytes <= maxErrorBytes) this.#refusal.push(chunk);
@@ -210,7 +202,7 @@ class RelayHandler implements AnswerHandler {
   }
 
   /** The upstream waits with us, its place in a batch taken, so a client that reads nothing is cut off. */
-  #waitForReader(controller: AnswerControl): void {
+  #waitForReader(controller: Dispatcher.DispatchController): void {
     controller.pause();
     this.#unread = setTimeout(() => this.#outgoing.destroy(), this.#request.betweenBytesTimeoutMs);
     this.#outgoing.once("drain", () => {
@@ -243,7 +235,7 @@ class RelayHandler implements AnswerHandler {
     else this.#outgoing.end(final);
   }
 
-  onResponseError(_: AnswerControl, cause: Error): void {
+  onResponseError(_: Dispatcher.DispatchController, cause: Error): void {
     this.#release();
     if (cause instanceof ClientLeft) {
       this.#settle.resolve({ outcome: "client_left", status: this.#status, bytes: this.#bytes });

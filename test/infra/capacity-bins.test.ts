@@ -6,6 +6,7 @@ import { scenarioOf, type Bounds, type Scenario } from "../../infra/capacity/sce
 import { simulateBins } from "../../infra/capacity/simulate-bins.ts";
 import { simulateRequests } from "../../infra/capacity/simulate-requests.ts";
 import { generated } from "../../infra/capacity/trace/generator.ts";
+import { RequestColumns } from "../../infra/capacity/trace/requests.ts";
 import type { Load } from "../../infra/capacity/trace/load.ts";
 import type { CloudPlan } from "../../infra/plan/plan.ts";
 import { planOf } from "../support/plans.ts";
@@ -144,6 +145,23 @@ describe("a simulation of requests", () => {
     const alone = fleetOf(byRequest(scenario(plan, { model: "qwen3-8b" }), load)).tally;
     expect(alone.modelLoads).toBe(0);
     expect(alone.goodShare).toBeGreaterThan(tally.goodShare);
+  });
+
+  test("a model has its replica until it was idle for 30 s; then the other one is loaded", async () => {
+    const plan = await planOf("azure-prod");
+    const columns = new RequestColumns();
+    columns.add({ atSeconds: 0, inputTokens: 100, outputTokens: 10, model: "qwen3-8b" });
+    columns.add({ atSeconds: 1, inputTokens: 100, outputTokens: 10, model: "mistral-7b" });
+    columns.add({ atSeconds: 20, inputTokens: 100, outputTokens: 10, model: "qwen3-8b" });
+    const subject = scenario(plan, { model: "qwen3-8b", bounds: { small: always(1) } });
+    const { tally } = fleetOf(simulateRequests(subject, { columns, seconds: 300 }));
+    const small = subject.fleets.find(({ fleet }) => fleet.name === "small")?.fleet;
+    if (small === undefined) throw new Error("azure-prod has a fleet `small`");
+    const { downloadSeconds, loadSeconds } = small.transitions;
+    const wait = tally.ttft.quantile(1) ?? 0;
+    expect(wait).toBeGreaterThan(19 + 30 + downloadSeconds + loadSeconds - 3);
+    expect(wait).toBeLessThan(19 + 30 + downloadSeconds + loadSeconds + 5);
+    expect(tally.good).toBe(2);
   });
 
   test("what is too long for the context is refused and named; an unknown price stays unknown", async () => {
