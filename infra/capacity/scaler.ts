@@ -4,7 +4,7 @@
  */
 export const behaviour = {
   up: { percent: 100, pods: 2, periodSeconds: 30 },
-  down: { pods: 1, periodSeconds: 60, mostStabilizationSeconds: 3_600 },
+  down: { percent: 10, pods: 1, periodSeconds: 60, mostStabilizationSeconds: 3_600 },
 } as const;
 
 /** The autoscaler leaves replicas as they are while the demand is this near to its target (Kubernetes' default). */
@@ -83,9 +83,10 @@ export class Scaler {
   }
 
   #downTo(atSeconds: number, current: number, held: number): number {
-    const { pods, periodSeconds } = behaviour.down;
+    const { percent, pods, periodSeconds } = behaviour.down;
     this.#downs = recent(this.#downs, atSeconds - periodSeconds);
-    return Math.max(held, Math.min(current, current + sum(this.#downs) - pods));
+    const before = current + sum(this.#downs);
+    return Math.max(held, Math.min(current, Math.floor(before * (1 - percent / 100)), before - pods));
   }
 
   #changed(atSeconds: number, current: number, next: number): number {

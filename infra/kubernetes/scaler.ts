@@ -55,7 +55,7 @@ export function scaler({ plan, options }: Cluster, fleet: PlannedFleet): void {
   );
 }
 
-/** Up at once and by as much as there is already; down one by one, after the demand has stayed low. */
+/** Up at once and by as much as there is already; down slowly, after the demand has stayed low. */
 function behaviour({ scaling }: PlannedFleet) {
   return {
     scaleUp: {
@@ -69,7 +69,12 @@ function behaviour({ scaling }: PlannedFleet) {
     scaleDown: {
       // Kubernetes takes an hour at most.
       stabilizationWindowSeconds: Math.min(3_600, scaling.scaleDownSeconds),
-      policies: [{ type: "Pods", value: 1, periodSeconds: 60 }],
+      // A small fleet goes down one by one; a large one follows the day.
+      selectPolicy: "Max",
+      policies: [
+        { type: "Percent", value: 10, periodSeconds: 60 },
+        { type: "Pods", value: 1, periodSeconds: 60 },
+      ],
     },
   };
 }

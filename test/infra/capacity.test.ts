@@ -245,7 +245,13 @@ describe("the autoscaler", () => {
           { type: "Pods", value: up.pods, periodSeconds: up.periodSeconds },
         ],
       },
-      scaleDown: { policies: [{ type: "Pods", value: down.pods, periodSeconds: down.periodSeconds }] },
+      scaleDown: {
+        selectPolicy: "Max",
+        policies: [
+          { type: "Percent", value: down.percent, periodSeconds: down.periodSeconds },
+          { type: "Pods", value: down.pods, periodSeconds: down.periodSeconds },
+        ],
+      },
     };
     for (const object of scaled) {
       expect(object).toMatchObject({
