@@ -37,6 +37,12 @@ export async function stackNames(): Promise<string[]> {
   return files.flatMap((file) => fileName.exec(file)?.[1] ?? []).toSorted();
 }
 
+/** The stack that a command line names. Throws `invalid_config` with the names there are when it is not just one. */
+export async function oneStack([name, ...others]: readonly string[]): Promise<string> {
+  if (name !== undefined && others.length === 0) return name;
+  throw new PenstockError("invalid_config", `Name one stack: ${(await stackNames()).join(", ")}; see --help.`);
+}
+
 /** Loads and plans a stack. Throws `invalid_config` with every problem of the file, or of the plan. */
 export async function plannedStack(nameOrPath: string): Promise<{ stack: StackConfig; plan: Plan }> {
   const { name, path } = await stackFile(nameOrPath);

@@ -7,7 +7,7 @@ import { simulateBins } from "../../capacity/simulate-bins.ts";
 import { simulateRequests } from "../../capacity/simulate-requests.ts";
 import type { Load } from "../../capacity/trace/load.ts";
 import { parsed, runCommand } from "../cli.ts";
-import { plannedStack, stackNames } from "../stack-files.ts";
+import { oneStack, plannedStack } from "../stack-files.ts";
 import { settingsOf } from "./arguments.ts";
 import { loadTrace } from "./load-trace.ts";
 import { Progress } from "./progress.ts";
@@ -58,11 +58,7 @@ await runCommand("capacity", async () => {
     process.stdout.write(help);
     return;
   }
-  const [name, ...others] = positionals;
-  if (name === undefined || others.length > 0) {
-    const names = await stackNames();
-    throw new PenstockError("invalid_config", `Name one stack: ${names.join(", ")}; see --help.`);
-  }
+  const name = await oneStack(positionals);
   if (values.trace === undefined) {
     throw new PenstockError(
       "invalid_config",

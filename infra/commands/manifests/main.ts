@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
 import { PenstockError } from "../../../runtime/contracts/errors.ts";
 import { parsed, runCommand } from "../cli.ts";
-import { plannedStack } from "../stack-files.ts";
+import { oneStack, plannedStack } from "../stack-files.ts";
 import { renderKubernetes } from "./render.ts";
 import { writeRendering } from "./write.ts";
 
@@ -27,10 +27,7 @@ await runCommand("manifests", async () => {
     process.stdout.write(help);
     return;
   }
-  const [name, ...others] = positionals;
-  if (name === undefined || others.length > 0) {
-    throw new PenstockError("invalid_config", "Name one stack, such as azure-prod; see --help.");
-  }
+  const name = await oneStack(positionals);
   if (!values.json && values.out === undefined) {
     throw new PenstockError("invalid_config", "Name a folder with --out, or ask for --json; see --help.");
   }

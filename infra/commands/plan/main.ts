@@ -1,7 +1,6 @@
 import { parseArgs } from "node:util";
-import { PenstockError } from "../../../runtime/contracts/errors.ts";
 import { parsed, runCommand } from "../cli.ts";
-import { plannedStack, stackNames } from "../stack-files.ts";
+import { oneStack, plannedStack } from "../stack-files.ts";
 import { planText } from "./text.ts";
 
 const help = `Prints what a stack becomes: pools, fleets, models, what stands beside them, cost, and the reason of each.
@@ -25,11 +24,7 @@ async function main(): Promise<void> {
     process.stdout.write(help);
     return;
   }
-  const [name, ...others] = positionals;
-  if (name === undefined || others.length > 0) {
-    const names = await stackNames();
-    throw new PenstockError("invalid_config", `Name one stack: ${names.join(", ")}; see --help.`);
-  }
+  const name = await oneStack(positionals);
   const { plan } = await plannedStack(name);
   process.stdout.write(values.json ? `${JSON.stringify(plan, null, 2)}\n` : planText(plan));
 }

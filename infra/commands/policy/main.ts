@@ -4,7 +4,7 @@ import type { Environment } from "../../../policies/rule.ts";
 import { rules } from "../../../policies/rules.ts";
 import { PenstockError } from "../../../runtime/contracts/errors.ts";
 import { parsed, runCommand } from "../cli.ts";
-import { plannedStack } from "../stack-files.ts";
+import { oneStack, plannedStack } from "../stack-files.ts";
 import { plannedResources } from "./resources.ts";
 import { rulesTable } from "./table.ts";
 import { passes, verdictText, type Verdict } from "./text.ts";
@@ -39,10 +39,7 @@ await runCommand("policy", async () => {
     process.stdout.write(rulesTable());
     return;
   }
-  const [name, ...others] = positionals;
-  if (name === undefined || others.length > 0) {
-    throw new PenstockError("invalid_config", "Name one stack, such as azure-prod; see --help.");
-  }
+  const name = await oneStack(positionals);
   const asked = environmentNamed(values.environment);
   const { stack, plan } = await plannedStack(name);
   if (plan.cloud === "local" || stack.cloud === "local") {
