@@ -25,6 +25,8 @@ export function gatewayConfigOf(plan: CloudPlan): Readonly<Record<string, unknow
     ...(tracesEndpoint === null ? {} : { tracing: { endpoint: tracesEndpoint } }),
     scaler: { host: "0.0.0.0", port: defaultPorts.scaler },
     hold: config.hold,
+    ...(config.hooks === undefined ? {} : { hooks: config.hooks }),
+    ...(config.responseCache === undefined ? {} : { responseCache: config.responseCache }),
     maxBodyMiB: config.maxBodyMiB,
     drainSeconds: config.drainSeconds,
   };

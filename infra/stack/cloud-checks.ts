@@ -134,6 +134,11 @@ function gatewayProblems({ gateway, models, cluster }: CloudStack): string[] {
     const own = targets.flatMap(({ model }, at) => unknown(`gateway.aliases.${alias}[${at}].model`, model));
     problems.push(...own);
   }
+  for (const [at, { models: seen = [] }] of (gateway.hooks ?? []).entries()) {
+    problems.push(...seen.flatMap((name, index) => unknown(`gateway.hooks[${at}].models[${index}]`, name)));
+  }
+  const cached = gateway.responseCache?.models ?? [];
+  problems.push(...cached.flatMap((name, at) => unknown(`gateway.responseCache.models[${at}]`, name)));
   return problems;
 }
 

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { libraryHook } from "../../runtime/contracts/hooks.ts";
 import { modelId } from "../../runtime/contracts/model.ts";
 import { tenant } from "../../runtime/contracts/tenant.ts";
 import { fleet } from "./fleet.ts";
@@ -116,6 +117,15 @@ const gateway = z
     maxBodyMiB: z.number().positive().default(16),
     drainSeconds: z.int().min(30).max(3600).default(300),
     hold: hold.prefault({}),
+    hooks: z
+      .array(libraryHook)
+      .max(32)
+      .optional()
+      .describe("Plug-ins of Penstock's library that see requests and answers, in this order."),
+    responseCache: z
+      .strictObject({ models: z.array(modelId).min(1), seconds: z.number().positive().max(86_400).default(3_600) })
+      .optional()
+      .describe("Models whose answers are given again to the same tenant for the same request that samples nothing."),
   })
   .describe("The OpenAI endpoint.");
 

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { engineSpec } from "../../runtime/contracts/engine.ts";
+import { hookOptions } from "../../runtime/contracts/hooks.ts";
 import { modelId, modelSpec } from "../../runtime/contracts/model.ts";
 import { defaultPorts } from "../../runtime/contracts/names.ts";
 
@@ -20,6 +21,7 @@ const gateway = z
     maxBodyMiB: z.number().positive().default(32).describe("A request body above this is refused."),
     drainSeconds: z.number().min(0).default(30).describe("How long a stop waits for open requests."),
     hold: hold.prefault({}),
+    hooks: z.array(hookOptions).max(32).default([]).describe("Plug-ins that see requests and answers, in this order."),
   })
   .describe("The OpenAI endpoint.");
 

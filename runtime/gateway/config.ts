@@ -11,7 +11,7 @@ import { problemLines } from "../contracts/validate.ts";
 import { logLevels } from "../lib/log.ts";
 import { directoryOptions } from "./fleet/directory.ts";
 import { AddressList } from "./identity/addresses.ts";
-import { hookOptions } from "./hooks/options.ts";
+import { hookOptions } from "../contracts/hooks.ts";
 import { issuer } from "./identity/issuer.ts";
 import { modelPrice } from "./metering/prices.ts";
 import { list, repeated } from "./problems.ts";

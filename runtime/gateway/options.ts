@@ -4,7 +4,7 @@ import type { TlsFiles } from "../lib/tls.ts";
 import type { QueueLimits } from "./admission/fair-queue.ts";
 import type { ProxyTrust } from "./identity/client-address.ts";
 import type { Issuer } from "./identity/issuer.ts";
-import type { HookOptions } from "./hooks/options.ts";
+import type { HookOptions } from "../contracts/hooks.ts";
 import type { ModelPrice } from "./metering/prices.ts";
 import type { ProviderOptions, SpillRule } from "./providers/options.ts";
 import type { PolicyName } from "./routing/index.ts";

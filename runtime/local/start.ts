@@ -7,6 +7,7 @@ import { startAgent, type Agent } from "../agent/agent.ts";
 import type { SourceOptions } from "../agent/sources/index.ts";
 import { PenstockError } from "../contracts/errors.ts";
 import { startGateway, type Gateway } from "../gateway/gateway.ts";
+import { locateHooks } from "../gateway/hooks/options.ts";
 import type { GatewayOptions, ServedModel } from "../gateway/options.ts";
 import { createLog } from "../lib/log.ts";
 import { idOf, type LocalOptions } from "./options.ts";
@@ -68,6 +69,7 @@ export async function startLocal(options: LocalOptions, environment: LocalEnviro
   );
   const gatewayOptions: GatewayOptions = {
     ...gatewayOptionsOf(stack),
+    hooks: locateHooks(stack.gateway.hooks, options.stackPath),
     listen: { host, port: options.port ?? stack.gateway.port },
     apiKey,
     fleets: [{ name: localFleet, agents: { kind: "static", urls: [agent.url] } }],

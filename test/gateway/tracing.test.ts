@@ -14,6 +14,7 @@ import { serve } from "../../runtime/lib/serve.ts";
 import type { FakeAgentBehaviour } from "../fakes/agent.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { startProgram } from "../support/program.ts";
+import { provider, rule, startProvider } from "./providers-support.ts";
 import { startOtlpReceiver, type ReceivedSpan } from "./otlp-receiver.ts";
 import { answers, apiKey, chat, gatewayUnderTest } from "./support.ts";
 
@@ -194,6 +195,24 @@ describe("a traced request", () => {
     expect(span.attributes).toMatchObject(attributes);
     expect(span.status).toBe(status);
   });
+
+  test.for(["openai", "penstock"] as const)(
+    "has a span for a provider of kind %s; only our own gateways carry it on",
+    async (kind) => {
+      await using cloud = await startProvider();
+      await using gateway = await traced({
+        onLoad: () => Promise.reject(new Error("no weights")),
+        providers: [provider(cloud.url, { kind })],
+        spill: [rule()],
+      });
+      expect((await gateway.post(path, chat, headersWith("01"))).status).toBe(200);
+      const spans = await gateway.ended();
+      const relay = named(spans, "chat m", "client");
+      expect(relay.attributes).toMatchObject({ "server.port": Number(new URL(cloud.url).port) });
+      const carried = cloud.asked.find(({ path: asked }) => asked === path)?.headers["traceparent"];
+      expect(carried).toBe(kind === "penstock" ? `00-${traceId}-${relay.spanId}-01` : undefined);
+    },
+  );
 
   test("that broke off is an error, and one whose client left is none", async () => {
     await using gateway = await traced({

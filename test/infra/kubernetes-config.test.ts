@@ -4,9 +4,12 @@ import { join } from "node:path";
 import { describe, expect, it, test } from "vitest";
 import type { PlannedFleet } from "../../infra/plan/plan.ts";
 import { checkConfig } from "../../runtime/agent/config.ts";
-import { readGatewayConfig, type GatewayConfig } from "../../runtime/gateway/config.ts";
+import { gatewayConfig, readGatewayConfig, type GatewayConfig } from "../../runtime/gateway/config.ts";
 import { temporaryFolder } from "../support/folders.ts";
 import { agentConfigOf } from "../../infra/kubernetes/agent-config.ts";
+import { gatewayConfigOf as rawGatewayConfig } from "../../infra/kubernetes/gateway-config.ts";
+import { checkStack } from "../../infra/stack/load.ts";
+import { planOf, stackOf } from "../support/plans.ts";
 import { at, list, object, ofKind, renderedOf, renderedStacks, type Rendered } from "../support/pulumi/manifests.ts";
 
 async function gatewayConfigOf(rendered: Rendered): Promise<GatewayConfig> {
@@ -19,6 +22,20 @@ async function gatewayConfigOf(rendered: Rendered): Promise<GatewayConfig> {
 function agentOf(rendered: Rendered, { name }: Pick<PlannedFleet, "name">) {
   return checkConfig(parse(String(at(object(rendered, "ConfigMap", `fleet-${name}`), "data", "agent.yaml"))));
 }
+
+test("hooks and the response cache of a stack reach the gateway's config; hooks of the operator's own do not fit in an image", async () => {
+  const plan = await planOf("azure-prod");
+  const model = plan.models[0]?.id ?? "";
+  const hooks = [{ module: "penstock:redact-secrets", deadlineMs: 100, onError: "skip" as const }];
+  const config = { ...plan.gateway.config, hooks, responseCache: { models: [model], seconds: 60 } };
+  const rendered = rawGatewayConfig({ ...plan, gateway: { ...plan.gateway, config } });
+  expect(gatewayConfig.parse(rendered)).toMatchObject({ hooks, responseCache: { models: [model], seconds: 60 } });
+  const own = { ...(await stackOf("azure-prod")) };
+  const wrong = { ...own, gateway: { ...own.gateway, hooks: [{ module: "./mine.ts" }] } };
+  expect(() => checkStack(wrong, "/stacks/Pulumi.x.yaml")).toThrow(
+    /gateway\.hooks\[0\]\.module: must be one of the library/,
+  );
+});
 
 describe.each(renderedStacks)("%s", (stack) => {
   it("has a config that gateways read", async () => {

@@ -84,6 +84,11 @@ describe("what only belongs together wrongly is refused, with what would be righ
       "gateway.aliases.best[0].model: no model named `lama`",
     ],
     [
+      withGateway({ hooks: [{ module: "penstock:redact-secrets", models: ["lama"] }] }),
+      "gateway.hooks[0].models[0]: no model named `lama`",
+    ],
+    [withGateway({ responseCache: { models: ["lama"] } }), "gateway.responseCache.models[0]: no model named `lama`"],
+    [
       withGateway({ aliases: { llama: [{ model: "llama", weight: 1 }] } }),
       "gateway.aliases.llama: a model has this id",
     ],

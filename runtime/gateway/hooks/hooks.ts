@@ -2,7 +2,7 @@ import { Histogram, Registry } from "prom-client";
 import { PenstockError } from "../../contracts/errors.ts";
 import { createLog, type Logger } from "../../lib/log.ts";
 import { LoadedHook, type Seconds } from "./loaded-hook.ts";
-import type { HookOptions } from "./options.ts";
+import type { HookOptions } from "../../contracts/hooks.ts";
 import { RequestHooks, type About } from "./request-hooks.ts";
 import { HookThread, Unusable } from "./thread.ts";
 

@@ -2,7 +2,7 @@ import type { Histogram } from "prom-client";
 import { PenstockError } from "../../contracts/errors.ts";
 import type { Logger } from "../../lib/log.ts";
 import type { HookRequest } from "./hook.ts";
-import type { HookOptions } from "./options.ts";
+import type { HookOptions } from "../../contracts/hooks.ts";
 import type { Call, Stage } from "./protocol.ts";
 import { Late, type HookThread } from "./thread.ts";
 

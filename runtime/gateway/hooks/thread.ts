@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import type { Logger } from "../../lib/log.ts";
-import type { HookOptions } from "./options.ts";
+import type { HookOptions } from "../../contracts/hooks.ts";
 import type { Call, FromThread, Problem, Stage, ThreadData, ToThread } from "./protocol.ts";
 
 /** A module that loads for longer is refused. */

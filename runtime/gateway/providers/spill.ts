@@ -159,7 +159,8 @@ export class Spill implements Disposable {
     const isFailure = result instanceof ProviderFailure;
     this.#requests.inc({ model, provider: provider.name, reason, result: isFailure ? "failed" : result });
     if (!isFailure) return;
-    const detail = { requestId: exchange.id, model, provider: provider.name, reason: result.message };
+    const { id: requestId, trace } = exchange;
+    const detail = { requestId, traceId: trace?.traceId, model, provider: provider.name, reason: result.message };
     const cause = result.cause instanceof Error ? result.cause.cause : undefined;
     this.#parts.log.warn({ ...detail, ...(cause === undefined ? {} : { err: cause }) }, "a provider did not answer");
   }

@@ -78,6 +78,29 @@ test("push, list, verify and rm of a stack's model", async () => {
   expect(await run("verify", model, ...stack)).toMatchObject({ code: 1, stdout: expect.stringContaining("push it") });
 });
 
+test("the shape of a model in a folder, as it is pasted into a stack", async () => {
+  await using hub = await temporaryFolder();
+  const config = {
+    model_type: "llama",
+    architectures: ["LlamaForCausalLM"],
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    hidden_size: 4_096,
+    intermediate_size: 14_336,
+    vocab_size: 128_256,
+    max_position_embeddings: 131_072,
+    torch_dtype: "bfloat16",
+  };
+  await writeFile(join(hub.path, "config.json"), JSON.stringify(config));
+  const shown = await run("shape", hub.path);
+  expect(shown).toMatchObject({ code: 0, stdout: expect.stringMatching(/^shape:\n {2}parametersB: 8\.03\n/) });
+  expect(await run("shape", folder.path)).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining("num_hidden_layers"),
+  });
+});
+
 test("what is wrong with a call is said, with what is right", async () => {
   expect(await run("push", "nope", "--stack", "aws-dev")).toMatchObject({
     code: 1,
