@@ -286,9 +286,11 @@ describe("hedging is not done", () => {
     const { under, got, answers } = made;
     expect(await sentFor(made)).toBe(1);
     for (let n = 0; n < 64; n += 1) await post(under);
+    // One of these may have been slower than most, and hedged.
+    const before = await hedges(under, "second");
     answers.set(sum(got), silent);
     expect((await post(under)).status).toBe(200);
-    expect(await hedges(under, "second")).toBe(1);
+    expect(await hedges(under, "second")).toBe(before + 1);
   });
 
   test("after a reload that takes it away", async () => {
