@@ -1,8 +1,8 @@
 import * as pulumi from "@pulumi/pulumi";
 import { PenstockError } from "../runtime/contracts/errors.ts";
 import { clouds } from "./clouds.ts";
+import { firstSteps } from "./first-steps.ts";
 import { deployKubernetes } from "./kubernetes/index.ts";
-import type { CloudPlan } from "./plan/plan.ts";
 import { planStack } from "./plan/plan-stack.ts";
 import { operatorSecrets } from "./secrets.ts";
 import { checkStack } from "./stack/load.ts";
@@ -31,15 +31,4 @@ export default async function program(): Promise<Record<string, unknown>> {
     links: cloud.links,
     ...firstSteps(endpoint, plan),
   };
-}
-
-/** What to type next, with the stack's own names. */
-function firstSteps(endpoint: string, { models }: CloudPlan): Record<string, string> {
-  const admin = "$(pulumi stack output adminKey --show-secrets)";
-  const json = '-H "Content-Type: application/json"';
-  const key = { tenant: "default", name: "first" };
-  const request = { model: models[0]?.id, messages: [{ role: "user", content: "Hello" }] };
-  const call = (path: string, bearer: string, body: unknown): string =>
-    `curl ${endpoint.replace(/\/v1$/, "")}${path} -H "Authorization: Bearer ${bearer}" ${json} -d '${JSON.stringify(body)}'`;
-  return { makeKey: call("/admin/keys", admin, key), try: call("/v1/chat/completions", "$KEY", request) };
 }

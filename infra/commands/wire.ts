@@ -12,10 +12,14 @@ export function recordOf(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null ? { ...value } : {};
 }
 
+/** Whether an object on the wire is a secret around a value. */
+export function isSecret(value: unknown): boolean {
+  return recordOf(value)[signatureKey] === secretSignature;
+}
+
 function unwrapped(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(unwrapped);
   if (typeof value !== "object" || value === null) return value;
-  const record = recordOf(value);
-  if (record[signatureKey] === secretSignature) return unwrapped(record["value"]);
-  return Object.fromEntries(Object.entries(record).map(([key, inner]) => [key, unwrapped(inner)]));
+  if (isSecret(value)) return unwrapped(recordOf(value)["value"]);
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, unwrapped(inner)]));
 }

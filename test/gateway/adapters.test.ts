@@ -149,7 +149,9 @@ test("requests go to the replica that has their adapter, and the choice says wha
   await using one = await simAgent({ token });
   await using two = await simAgent({ token });
   const adapters = [await adapter(one, "one"), await adapter(one, "two")];
-  await using under = await served([one, two], { adapters });
+  // A load that is cheaper than the queue before the replica that has the adapter would be the better choice.
+  const settings = { slow_adapter_load_ms: 3_000 };
+  await using under = await served([one, two], { adapters, settings });
   const { model } = under.gateway.registry.catalog.resolve("m");
   const spec = { ...model.spec, adapters: [] };
   for (const sim of [one, two]) await sim.post("/load_model", { model_id: "m", model: spec, engine });

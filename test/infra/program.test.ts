@@ -2,7 +2,8 @@ import { describe, expect, test } from "vitest";
 import { stackOf, type StackName } from "../support/plans.ts";
 import { awsMocks } from "../support/pulumi/aws.ts";
 import { azureMocks } from "../support/pulumi/azure.ts";
-import { isSecret, runProgram, unknownValue, type ProgramRun } from "../support/pulumi/engine.ts";
+import { isSecret } from "../../infra/commands/wire.ts";
+import { runProgram, unknownValue, type ProgramRun } from "../support/pulumi/engine.ts";
 
 const certificate = "-----BEGIN CERTIFICATE-----";
 const key = "-----BEGIN PRIVATE KEY----- of the endpoint";

@@ -178,6 +178,12 @@ export class SimEngine {
     return embeddingOf(source, this.host.settings.dimensions ?? 64);
   }
 
+  /** What an adapter takes before it is loaded at run time. */
+  async adapterDelay(): Promise<void> {
+    const { slow_adapter_load_ms: ms } = this.faults;
+    if (ms !== undefined) await waitOn({ speed: 1 }, ms);
+  }
+
   /** Loads an adapter from its folder. Throws vLLM's 400 and 404. */
   loadAdapter(name: string, path: string, inPlace = false): void {
     const { lora } = this.options;

@@ -12,6 +12,8 @@ export const faultsSchema = z.strictObject({
   /** The same for the first n starts; a counter file remembers them. */
   die_at_load_times: z.int().min(0).optional(),
   slow_load_ms: z.number().min(0).optional(),
+  /** Each adapter that is loaded at run time takes so long. */
+  slow_adapter_load_ms: z.number().min(0).optional(),
   /** Takes connections and answers nothing, `/health` included. */
   hang: z.boolean().optional(),
   /** Multiplies the time of each step; nothing at speed 0. */

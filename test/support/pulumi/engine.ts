@@ -27,9 +27,6 @@ const { Empty }: typeof emptyMessages = sdkRequire("google-protobuf/google/proto
 
 /** How the wire marks a value that is not known before the update. */
 export const unknownValue = "04da6b54-80e4-46f7-96ec-b56ff0331ba9";
-/** Key that marks an object on the wire, and its value for secrets. */
-const signatureKey = "4dabf18193072939515e22adb298388d";
-const secretSignature = "1b47061264138c4ac30d75fd1eb44270";
 
 /** A resource as the program told the engine of it. */
 export interface Resource {
@@ -67,15 +64,6 @@ export interface Ran {
   /** What the engine was told to show, and what the process wrote. */
   readonly messages: string;
   readonly wallMs: number;
-}
-
-/** Whether a value on the wire is a secret. */
-export function isSecret(value: unknown): boolean {
-  return typeof value === "object" && value !== null && Object.entries(value).some(isSecretMark);
-}
-
-function isSecretMark([key, value]: readonly [string, unknown]): boolean {
-  return key === signatureKey && value === secretSignature;
 }
 
 /**

@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { MockMonitor } from "@pulumi/pulumi/runtime/mocks.js";
+import { isSecret, plainInputs, recordOf } from "../../../infra/commands/wire.ts";
 
 /** What a program told the engine about one resource. Secret inputs are readable here; `secretInputs` names them. */
 export interface Registered {
@@ -38,10 +39,6 @@ export interface MockOptions<Result> {
   /** For programs that throw: outside Pulumi's stack, where they would leave unhandled rejections. */
   readonly bare?: boolean;
 }
-
-/** Pulumi's marks of a secret on the wire. */
-const signatureKey = "4dabf18193072939515e22adb298388d";
-const secretSignature = "1b47061264138c4ac30d75fd1eb44270";
 
 /** The parts of the engine's registration request that tests look at. */
 interface Registration {
@@ -152,27 +149,11 @@ function describe(
 
 function readable(raw: Readonly<Record<string, unknown>>): Pick<Registered, "inputs" | "secretInputs"> {
   return {
-    inputs: recordOf(unwrapped(raw)),
-    secretInputs: Object.keys(raw).filter((key) => isSecret(raw[key])),
+    inputs: plainInputs(raw),
+    secretInputs: Object.keys(raw).filter((key) => holdsSecret(raw[key])),
   };
 }
 
-function isSecret(value: unknown): boolean {
-  if (Array.isArray(value)) return value.some(isSecret);
-  if (typeof value !== "object" || value === null) return false;
-  const record = recordOf(value);
-  return record[signatureKey] === secretSignature || Object.values(record).some(isSecret);
-}
-
-function unwrapped(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(unwrapped);
-  if (typeof value !== "object" || value === null) return value;
-  const record = recordOf(value);
-  if (record[signatureKey] === secretSignature) return unwrapped(record["value"]);
-  return Object.fromEntries(Object.entries(record).map(([key, inner]) => [key, unwrapped(inner)]));
-}
-
-/** Inputs are JSON objects by Pulumi's protocol. */
-function recordOf(value: unknown): Record<string, unknown> {
-  return typeof value === "object" && value !== null ? { ...value } : {};
+function holdsSecret(value: unknown): boolean {
+  return isSecret(value) || Object.values(recordOf(value)).some(holdsSecret);
 }

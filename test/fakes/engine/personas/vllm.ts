@@ -171,6 +171,7 @@ function addLora(app: Hono<NodeEnv>, engine: SimEngine): void {
     if (path === undefined) {
       throw new EngineError(400, "Both 'lora_name' and 'lora_path' must be provided.", { type: "InvalidUserInput" });
     }
+    await engine.adapterDelay();
     engine.loadAdapter(name, path, inPlace);
     return c.text(`Success: LoRA adapter '${name}' added successfully.`);
   });
