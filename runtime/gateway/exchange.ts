@@ -1,6 +1,8 @@
 import type { IncomingMessage } from "node:http";
 import type { Principal } from "../contracts/tenant.ts";
+import type { Leaving } from "../lib/leaving.ts";
 import type { Outlet } from "../lib/outlet.ts";
+import type { Admitted } from "./admission/admission.ts";
 import type { EndpointPath } from "./api/endpoints.ts";
 import type { Account } from "./metering/metering.ts";
 import type { Trip } from "./providers/trip.ts";
@@ -27,12 +29,11 @@ export interface Exchange {
   readonly account: Account;
   /** Its way to a provider when home cannot answer it; null where it must stay. */
   readonly trip: Trip | null;
-  /** Waits for its place among the requests of its model, if it has none yet. */
-  readonly takePlace: () => Promise<void>;
+  /** Its place among the requests of its model, which it may have to wait for. */
+  readonly admitted: Pick<Admitted, "takePlace">;
   /** Keeps the answer for the response cache; null where it is not kept. */
   readonly recorder: Recorder | null;
   /** Null where nothing is traced. */
   readonly trace: RequestTrace | null;
-  /** Aborted when the client leaves. */
-  readonly signal: AbortSignal;
+  readonly client: Leaving;
 }

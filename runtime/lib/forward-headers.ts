@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from "node:http";
 
 /** Headers that belong to one connection, and so never travel on (RFC 9110, 7.6.1). */
-const hopByHop = new Set([
+const hopByHop = [
   "connection",
   "keep-alive",
   "proxy-authenticate",
@@ -14,15 +14,29 @@ const hopByHop = new Set([
   // Not hop-by-hop, but for this server: its name, and whether it wants the body.
   "host",
   "expect",
-]);
+] as const;
 
-/** Headers of a request that may travel on; `without` names further ones to leave out, in lower case. */
-export function forwardHeaders(headers: IncomingHttpHeaders, without: readonly string[] = []): Record<string, string> {
-  const kept: Record<string, string> = {};
+/** Names of headers that stop here: those of the connection, and `more` in lower case. Made once, used for each request. */
+export function stopping(more: readonly string[] = []): ReadonlySet<string> {
+  return new Set([...hopByHop, ...more]);
+}
+
+/**
+ * Headers that may travel on, names in lower case each followed by its value: Node's server and undici take such a list
+ * as it is, and a table would be made and taken apart again for each request.
+ */
+export function forwardedList(headers: IncomingHttpHeaders, stops: ReadonlySet<string>): string[] {
+  const kept: string[] = [];
   for (const name in headers) {
     const value = headers[name];
-    if (value === undefined || hopByHop.has(name) || without.includes(name)) continue;
-    kept[name] = Array.isArray(value) ? value.join(", ") : value;
+    if (value === undefined || stops.has(name)) continue;
+    kept.push(name, typeof value === "string" ? value : value.join(", "));
   }
   return kept;
+}
+
+/** The same as a table. */
+export function forwardedTable(headers: IncomingHttpHeaders, stops: ReadonlySet<string>): Record<string, string> {
+  const list = forwardedList(headers, stops);
+  return Object.fromEntries(list.flatMap((name, at) => (at % 2 === 0 ? [[name, list[at + 1] ?? ""]] : [])));
 }

@@ -24,7 +24,7 @@ export function sendError(
   { error, body, log }: { readonly error: PenstockError; readonly body: object; readonly log: Logger },
 ): void {
   logError(error, log);
-  outgoing.writeHead(error.kind.status, errorHeaders(error));
+  outgoing.writeHead(error.kind.status, Object.entries(errorHeaders(error)).flat());
   outgoing.end(JSON.stringify(body));
 }
 

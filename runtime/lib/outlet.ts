@@ -1,12 +1,11 @@
-import type { OutgoingHttpHeaders } from "node:http";
-
 /** What a relay needs of a response: Node's own, or one that somebody stands in front of. */
 export interface Outlet {
   readonly headersSent: boolean;
   readonly destroyed: boolean;
   readonly writableFinished: boolean;
   setHeader(name: string, value: string): unknown;
-  writeHead(status: number, headers?: OutgoingHttpHeaders): unknown;
+  /** `headers`: names in lower case, each followed by its value. */
+  writeHead(status: number, headers?: string[]): unknown;
   flushHeaders(): void;
   /** Whether more may be written at once; else `drain` tells when. */
   write(chunk: Buffer | string): boolean;

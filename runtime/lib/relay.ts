@@ -2,10 +2,11 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { Readable } from "node:stream";
 import { Agent, type Dispatcher } from "undici";
 import { PenstockError } from "../contracts/errors.ts";
-import { forwardHeaders } from "./forward-headers.ts";
+import { forwardedList, stopping } from "./forward-headers.ts";
 import { parsedBody, refusalError, upstreamError } from "./relay-errors.ts";
 import type { Outlet } from "./outlet.ts";
 import { writeSseError } from "./sse.ts";
+import { sendInTurn } from "./turn.ts";
 
 /**
  * Sees the body of an answer as it passes, and may take something out of it. It is on the hot path: what it does to a
@@ -38,7 +39,8 @@ export interface RelayRequest {
   readonly origin: string;
   readonly path: string;
   readonly method: Dispatcher.HttpMethod;
-  readonly headers: Readonly<Record<string, string>>;
+  /** Names, each followed by its value. */
+  readonly headers: string[];
   /** A stream is sent once, as fast as the upstream takes it; when it fails with an error of the table, so does this. */
   readonly body: Buffer | Readable | null;
   /** How long the upstream may take until its status line: a whole answer, when it does not stream. */
@@ -60,6 +62,9 @@ export interface RelayResult {
 
 const connectTimeoutMs = 5_000;
 const idleTimeoutMs = 30_000;
+
+const connection = stopping();
+const connectionAndLength = stopping(["content-length"]);
 
 /** An error body longer than this is not one of ours. */
 const maxErrorBytes = 64 * 1024;
@@ -94,7 +99,8 @@ export class Relay {
     const handler = new RelayHandler(request, outgoing, { resolve, reject });
     const { origin, path, method, headers, body } = request;
     const { firstByteTimeoutMs: headersTimeout, betweenBytesTimeoutMs: bodyTimeout } = request;
-    this.#agent.dispatch({ origin, path, method, headers, body, headersTimeout, bodyTimeout }, handler);
+    const options = { origin, path, method, headers, body, headersTimeout, bodyTimeout };
+    sendInTurn(() => this.#agent.dispatch(options, handler));
     return promise;
   }
 
@@ -119,8 +125,8 @@ class RelayHandler implements Dispatcher.DispatchHandler {
   #streaming = false;
   /** Bytes of a body that says so and does not stream; NaN: not known. */
   #length = Number.NaN;
-  /** The last byte has left. */
-  #ended = false;
+  /** The end of a body of known length, which leaves when the upstream is done. */
+  #last: Buffer | null = null;
   /** The body of a 502 or 503, kept back for the caller; undefined while the body is relayed. */
   #refusal: Buffer[] | undefined;
   /** Headers of an answer whose first byte has not come; undefined once it has left, and without a gate. */
@@ -169,9 +175,9 @@ class RelayHandler implements Dispatcher.DispatchHandler {
     tap?.begin(status, headers);
     if (held) return;
     // A tap may take bytes out of a stream, so a length would lie.
-    const without = this.#streaming && tap !== undefined ? ["content-length"] : [];
+    const stops = this.#streaming && tap !== undefined ? connectionAndLength : connection;
     if (!this.#streaming) this.#length = Number(headers["content-length"] ?? Number.NaN);
-    this.#outgoing.writeHead(status, forwardHeaders(headers, without));
+    this.#outgoing.writeHead(status, forwardedList(headers, stops));
     if (this.#streaming) this.#outgoing.flushHeaders();
   }
 
@@ -188,7 +194,7 @@ class RelayHandler implements Dispatcher.DispatchHandler {
     const { tap } = this.#request;
     const passed = tap === undefined ? chunk : tap.write(chunk);
     // Written and ended in one: most answers are one chunk, and leave with their head in one call of the system.
-    if (this.#bytes === this.#length) this.#end(passed);
+    if (this.#bytes === this.#length) this.#last = passed;
     else if (passed !== null && !this.#outgoing.write(passed)) this.#waitForReader(controller);
   }
 
@@ -222,12 +228,15 @@ class RelayHandler implements Dispatcher.DispatchHandler {
       this.#settle.reject(upstreamError(new GivenUp()));
       return;
     }
-    if (!this.#ended) this.#end(null);
-    this.#settle.resolve({ outcome: "complete", status: this.#status, bytes: this.#bytes });
+    sendInTurn(() => {
+      this.#end();
+      // Last, so that no client waits for the bookkeeping of its own request.
+      this.#settle.resolve({ outcome: "complete", status: this.#status, bytes: this.#bytes });
+    });
   }
 
-  #end(last: Buffer | null): void {
-    this.#ended = true;
+  #end(): void {
+    const last = this.#last;
     const rest = this.#request.tap?.end() ?? null;
     if (last !== null && rest !== null) this.#outgoing.write(last);
     const final = rest ?? last;

@@ -18,8 +18,8 @@ interface About extends Partial<Omit<PlaceRequest, "tenant">> {
 }
 
 function request({ tenant = "a", priority = 5, weight = 1, ...about }: About = {}): PlaceRequest {
-  const { signal } = new AbortController();
-  return { model: "m", tenant: { id: tenant, priority, weight }, bytes: 1, cost: 1, signal, ...about };
+  const { signal: client } = new AbortController();
+  return { model: "m", tenant: { id: tenant, priority, weight }, bytes: 1, cost: 1, client, ...about };
 }
 
 /** A queue for one place, which is taken; `next` ends whatever runs and answers who runs then. */
@@ -204,10 +204,10 @@ describe("the bounds of what waits", () => {
   it("end for who leaves", async () => {
     const { queue } = await busyQueue();
     const controller = new AbortController();
-    const waits = queue.enter(request({ signal: controller.signal }));
+    const waits = queue.enter(request({ client: controller.signal }));
     controller.abort();
     await expect(waits).rejects.toMatchObject({ code: "client_closed" });
-    await expect(queue.enter(request({ signal: controller.signal }))).rejects.toMatchObject({ code: "client_closed" });
+    await expect(queue.enter(request({ client: controller.signal }))).rejects.toMatchObject({ code: "client_closed" });
     expect(queue.waiting).toEqual({ requests: 0, bytes: 0 });
   });
 });

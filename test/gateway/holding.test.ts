@@ -156,7 +156,7 @@ test("a tenant that floods a model that loads leaves room for the others", async
       principal: issuedTo(id),
       request: { bytes: 100, streams: false },
       model,
-      signal: new AbortController().signal,
+      client: new AbortController().signal,
     };
     // A hold reads no more of an exchange than this.
     return holds.hold(exchange as unknown as Exchange, load).then(

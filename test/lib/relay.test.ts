@@ -36,7 +36,7 @@ async function relaying(upstream: RequestListener, extra: Partial<RelayRequest>)
       const timeouts = { firstByteTimeoutMs: 5_000, betweenBytesTimeoutMs: 5_000 };
       relay
         .relay(
-          { origin: engine.url, path: "/", method: "POST", headers: {}, body: null, ...timeouts, ...extra },
+          { origin: engine.url, path: "/", method: "POST", headers: [], body: null, ...timeouts, ...extra },
           outgoing,
         )
         .then(resolve, (error: PenstockError) => {

@@ -19,13 +19,13 @@ test("headers that were set leave with those of the head, which win", async () =
     reply.setHeader("x-b", "2");
     reply.setHeader("x-a", "3");
     expect(reply.headersSent).toBe(false);
-    reply.writeHead(201, { "x-b": "4", "x-c": ["5", "6"], "content-length": 2, "x-d": undefined });
+    reply.writeHead(201, ["x-b", "4", "x-c", "5, 6", "content-length", "2"]);
     expect(reply.headersSent).toBe(true);
     reply.end("ok");
   });
   expect(response.status).toBe(201);
-  const named = ["x-a", "x-b", "x-c", "x-d", "content-length"].map((name) => response.headers.get(name));
-  expect(named).toEqual(["3", "4", "5, 6", null, "2"]);
+  const named = ["x-a", "x-b", "x-c", "content-length"].map((name) => response.headers.get(name));
+  expect(named).toEqual(["3", "4", "5, 6", "2"]);
   expect(await response.text()).toBe("ok");
 });
 

@@ -19,7 +19,7 @@ import { adapterHeader } from "../../contracts/names.ts";
 import { parseJson, parseRequest } from "../../contracts/validate.ts";
 import { notFound, onError, readBody, requireBearer } from "../../lib/http.ts";
 import type { Logger } from "../../lib/log.ts";
-import { forwardHeaders } from "../../lib/forward-headers.ts";
+import { forwardedList, stopping } from "../../lib/forward-headers.ts";
 import type { Relay } from "../../lib/relay.ts";
 import type { NodeEnv } from "../../lib/serve.ts";
 import type { EngineInUse } from "../models/lifecycle.ts";
@@ -117,6 +117,9 @@ async function loadModel(c: Context<NodeEnv>, { node, log }: AgentAppOptions): P
   return RESPONSE_ALREADY_SENT;
 }
 
+/** The gateway's token ends here, and so does its word for an adapter. */
+const ownHeaders = stopping(["authorization", adapterHeader]);
+
 /** Relays to the engine's loopback port. The body streams through unread: an agent never interprets a prompt. */
 async function infer(c: Context<NodeEnv>, { node, relay }: AgentAppOptions): Promise<Response> {
   const { incoming, outgoing } = c.env;
@@ -128,7 +131,7 @@ async function infer(c: Context<NodeEnv>, { node, relay }: AgentAppOptions): Pro
       origin: engine.origin,
       path: `/${rest.join("/")}`,
       method: incoming.method === "GET" ? "GET" : "POST",
-      headers: forwardHeaders(incoming.headers, ["authorization", adapterHeader]),
+      headers: forwardedList(incoming.headers, ownHeaders),
       body: incoming.method === "GET" ? null : incoming,
       firstByteTimeoutMs,
       betweenBytesTimeoutMs,

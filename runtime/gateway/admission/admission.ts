@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import type { Principal } from "../../contracts/tenant.ts";
+import type { Leaving } from "../../lib/leaving.ts";
 import type { Meters, Reading, Reservation } from "../stores/hot.ts";
 import { amountsOf, chargesOf, worstCase, type Estimate, type TokenUsage } from "./charges.ts";
 import { FairQueue, type PlaceRequest, type QueueLimits } from "./fair-queue.ts";
@@ -46,6 +47,8 @@ interface Running {
   /** Null: it has none. */
   place: Disposable | null;
   readonly startedMs: number;
+  readonly request: PlaceRequest;
+  readonly headers: Admitted["headers"];
 }
 
 /** Decides when a request may run: by its tenant's limits first, then by its turn among all that wait for its model. */
@@ -75,18 +78,17 @@ export class Admission implements AsyncDisposable {
 
   /**
    * Reserves the worst case, then waits for a place. Throws `rate_limited` and `budget_exceeded` (a `LimitError` with
-   * the headers), `queue_full`, `overloaded`, and `client_closed` when `signal` is aborted meanwhile.
+   * the headers), `queue_full`, `overloaded`, and `client_closed` when `client` leaves meanwhile.
    */
-  async admit(principal: Principal, estimate: Estimate, signal: AbortSignal): Promise<Admitted> {
-    if (signal.aborted) throw clientClosed();
+  async admit(principal: Principal, estimate: Estimate, client: Leaving): Promise<Admitted> {
+    if (client.aborted) throw clientClosed();
     const startedMs = performance.now();
     const { tenant } = principal;
     const worst = worstCase(tenant, estimate, this.#options.defaultMaxTokens);
     const charges = chargesOf(tenant, worst, estimate.price);
-    const { model, bytes, deadlineMs } = estimate;
+    const { model, bytes, deadlineMs, takesPlace = true } = estimate;
     const cost = Math.max(1, worst.promptTokens + worst.completionTokens);
-    const request = { model, tenant, bytes, cost, signal, ...(deadlineMs === undefined ? {} : { deadlineMs }) };
-    const { takesPlace = true } = estimate;
+    const request = { model, tenant, bytes, cost, client, deadlineMs };
     if (takesPlace) this.queue.check(request);
     let reservation: Reservation | undefined;
     let readings: readonly Reading[] = [];
@@ -100,11 +102,11 @@ export class Admission implements AsyncDisposable {
       this.#open.add(reservation);
     }
     try {
-      if (signal.aborted) throw clientClosed();
+      if (client.aborted) throw clientClosed();
       const entering = takesPlace ? this.queue.enter(request) : null;
       const place = entering instanceof Promise ? await entering : entering;
-      const running = { estimate, reservation, place, startedMs };
-      return this.#admitted(running, { request, headers: rateLimitHeaders(charges, readings) });
+      const headers = rateLimitHeaders(charges, readings);
+      return new Entry(this, { estimate, reservation, place, startedMs, request, headers });
     } catch (error) {
       if (reservation !== undefined) void this.#settle(reservation, []);
       throw error;
@@ -117,23 +119,8 @@ export class Admission implements AsyncDisposable {
     await Promise.all(this.#settling);
   }
 
-  #admitted(
-    running: Running,
-    { request, headers }: { readonly request: PlaceRequest; readonly headers: Admitted["headers"] },
-  ): Admitted {
-    let ended = false;
-    const end = (usage: TokenUsage | undefined): Promise<void> | undefined => {
-      if (ended) return undefined;
-      ended = true;
-      return this.#end(running, usage);
-    };
-    const takePlace = async (): Promise<void> => {
-      running.place ??= await this.queue.enter(request);
-    };
-    return { headers, takePlace, settle: end, [Symbol.dispose]: () => void end(undefined) };
-  }
-
-  #end({ estimate, reservation, place, startedMs }: Running, usage: TokenUsage | undefined): Promise<void> | undefined {
+  /** Of the entries that it made: gives back what one holds, and charges what was used. */
+  end({ estimate, reservation, place, startedMs }: Running, usage: TokenUsage | undefined): Promise<void> | undefined {
     place?.[Symbol.dispose]();
     if (reservation === undefined) return undefined;
     const { account, charges } = reservation;
@@ -166,5 +153,34 @@ export class Admission implements AsyncDisposable {
   #renew(): void {
     if (this.#open.size === 0) return;
     this.#options.meters.renew([...this.#open], this.#ttlMs).catch(this.#options.onError);
+  }
+}
+
+class Entry implements Admitted {
+  readonly #owner: Admission;
+  readonly #running: Running;
+  #ended = false;
+
+  constructor(owner: Admission, running: Running) {
+    this.#owner = owner;
+    this.#running = running;
+  }
+
+  get headers(): Admitted["headers"] {
+    return this.#running.headers;
+  }
+
+  async takePlace(): Promise<void> {
+    this.#running.place ??= await this.#owner.queue.enter(this.#running.request);
+  }
+
+  settle(usage: TokenUsage | undefined): Promise<void> | undefined {
+    if (this.#ended) return undefined;
+    this.#ended = true;
+    return this.#owner.end(this.#running, usage);
+  }
+
+  [Symbol.dispose](): void {
+    void this.settle(undefined);
   }
 }

@@ -12,7 +12,7 @@ export interface TokenUsage {
   readonly promptTokens: number;
   readonly completionTokens: number;
   /** What it cost, where that is not what the estimate's price says: somebody else answered. */
-  readonly costUsd?: number;
+  readonly costUsd?: number | undefined;
 }
 
 /** What is known of a request before it runs. */

@@ -1,4 +1,5 @@
 import { PenstockError } from "../../contracts/errors.ts";
+import type { Leaving } from "../../lib/leaving.ts";
 import { DrainRate } from "./drain-rate.ts";
 import { clientClosed } from "./refusal.ts";
 
@@ -20,8 +21,8 @@ export interface PlaceRequest {
   readonly bytes: number;
   /** Work in any unit, the same for all: tenants of the same priority share it by their weights. */
   readonly cost: number;
-  readonly deadlineMs?: number;
-  readonly signal: AbortSignal;
+  readonly deadlineMs?: number | undefined;
+  readonly client: Leaving;
 }
 
 interface Waiter {
@@ -92,7 +93,7 @@ export class FairQueue {
     const queue = this.#queueOf(request.model);
     if (this.#hasPlace(request, queue)) {
       queue.running += 1;
-      return this.#release(request.model, queue);
+      return new Place(this, request.model, queue);
     }
     this.#checkRoom(request, queue);
     return this.#wait(request, queue);
@@ -132,7 +133,7 @@ export class FairQueue {
   }
 
   async #wait(request: PlaceRequest, queue: ModelQueue): Promise<Disposable> {
-    if (request.signal.aborted) throw clientClosed();
+    if (request.client.aborted) throw clientClosed();
     const { promise, resolve: start, reject } = Promise.withResolvers<void>();
     const waiter: Waiter = { request, start };
     const place = this.#line(waiter, queue);
@@ -146,32 +147,20 @@ export class FairQueue {
       const message = `No room for ${request.model} within ${Math.round(waitMs / 1_000)} s; try again later.`;
       giveUp(this.#refusal("overloaded", message, { queue, tenant: request.tenant.id }));
     }, waitMs);
-    request.signal.addEventListener("abort", onLeft, { once: true });
+    request.client.addEventListener("abort", onLeft, { once: true });
     // In case that the capacity grew and nobody said so.
     this.refill(request.model);
     try {
       await promise;
     } finally {
       clearTimeout(timer);
-      request.signal.removeEventListener("abort", onLeft);
+      request.client.removeEventListener("abort", onLeft);
     }
-    return this.#release(request.model, queue);
+    return new Place(this, request.model, queue);
   }
 
   #hasPlace({ model }: Pick<PlaceRequest, "model">, { flows, running }: ModelQueue): boolean {
     return flows.size === 0 && running < this.#capacity(model);
-  }
-
-  #release(model: string, queue: ModelQueue): Disposable {
-    let released = false;
-    return {
-      [Symbol.dispose]: () => {
-        if (released) return;
-        released = true;
-        queue.running -= 1;
-        this.refill(model);
-      },
-    };
   }
 
   #line(waiter: Waiter, queue: ModelQueue): { tenant: string; flow: Flow; queue: ModelQueue } {
@@ -252,6 +241,27 @@ export class FairQueue {
     const queue = { running: 0, virtualTime: 0, flows: new Map(), finishTags: new Map(), drain: new DrainRate() };
     this.#models.set(model, queue);
     return queue;
+  }
+}
+
+/** A place of a model, until it is given back. */
+class Place implements Disposable {
+  readonly #owner: FairQueue;
+  readonly #model: string;
+  readonly #queue: ModelQueue;
+  #released = false;
+
+  constructor(owner: FairQueue, model: string, queue: ModelQueue) {
+    this.#owner = owner;
+    this.#model = model;
+    this.#queue = queue;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#released) return;
+    this.#released = true;
+    this.#queue.running -= 1;
+    this.#owner.refill(this.#model);
   }
 }
 

@@ -42,18 +42,30 @@ function refuseIn(value: object, path: PropertyKey[], allowedHosts: readonly str
       param: fieldPath(path),
     });
   }
-  const isList = Array.isArray(value);
-  for (const [key, inner] of isList ? value.entries() : Object.entries(value)) {
-    const isUrl = typeof key === "string" && /url$/i.test(key);
+  // By index and by name: a list of all entries is made for each part of each message otherwise.
+  if (Array.isArray(value)) {
+    const list: readonly unknown[] = value;
+    for (let index = 0; index < list.length; index += 1) {
+      const inner = list[index];
+      path.push(index);
+      if (isObject(inner)) refuseIn(inner, path, allowedHosts);
+      path.pop();
+    }
+    return;
+  }
+  const fields = value as Readonly<Record<string, unknown>>; // it is parsed JSON
+  for (const key in fields) {
+    const inner = fields[key];
+    const isUrl = /url$/i.test(key);
     path.push(key);
     if (isUrl && typeof inner === "string") refuseUrl(inner, path, allowedHosts);
-    else if (isObject(inner) && (isList || isUrl || nested.has(key))) refuseIn(inner, path, allowedHosts);
+    else if (isObject(inner) && (isUrl || nested.has(key))) refuseIn(inner, path, allowedHosts);
     path.pop();
   }
 }
 
 /** Fields of a message or part that hold further parts. */
-const nested: ReadonlySet<unknown> = new Set(["content", "output", "source", "file", "input_audio"]);
+const nested: ReadonlySet<string> = new Set(["content", "output", "source", "file", "input_audio"]);
 
 function isObject(value: unknown): value is object {
   return typeof value === "object" && value !== null;

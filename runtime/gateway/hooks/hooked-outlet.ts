@@ -1,4 +1,3 @@
-import type { OutgoingHttpHeaders } from "node:http";
 import { PenstockError } from "../../contracts/errors.ts";
 import type { Outlet } from "../../lib/outlet.ts";
 import type { RequestHooks } from "./request-hooks.ts";
@@ -22,7 +21,7 @@ export class HookedOutlet implements Outlet {
   readonly #onDrain: (() => void)[] = [];
   readonly #cutter = new SseCutter();
   #mode: Mode | null = null;
-  #head: { readonly status: number; readonly headers: OutgoingHttpHeaders } = { status: 200, headers: {} };
+  #head: { readonly status: number; readonly headers: Readonly<Record<string, string>> } = { status: 200, headers: {} };
   #chunks: Buffer[] = [];
   #bytes = 0;
   #clientIsFull = false;
@@ -59,12 +58,13 @@ export class HookedOutlet implements Outlet {
     return this.#client.setHeader(name, value);
   }
 
-  writeHead(status: number, headers: OutgoingHttpHeaders = {}): unknown {
+  writeHead(status: number, list: string[] = []): unknown {
+    const headers = tableOf(list);
     this.#head = { status, headers };
     const isStream = (headers["content-type"] ?? "").startsWith("text/event-stream");
     if (isStream) this.#mode = this.#hooks.seeEvents ? "events" : "raw";
     else this.#mode = this.#hooks.seeAnswers ? "whole" : "raw";
-    if (this.#mode !== "whole") this.#client.writeHead(status, this.#mode === "events" ? unsized(headers) : headers);
+    if (this.#mode !== "whole") this.#client.writeHead(status, this.#mode === "events" ? unsized(headers) : list);
     return this;
   }
 
@@ -175,11 +175,11 @@ export class HookedOutlet implements Outlet {
     const isJson = (headers["content-type"] ?? "").includes("json");
     const changed = await this.#hooks.after({
       status,
-      headers: wordsOf(headers),
+      headers,
       body: isJson ? parse(body) : null,
     });
     const sent = changed ?? body;
-    this.#client.writeHead(status, { ...unsized(headers), "content-length": String(sent.length) });
+    this.#client.writeHead(status, [...unsized(headers), "content-length", String(sent.length)]);
     this.#client.write(sent);
   }
 
@@ -191,18 +191,19 @@ export class HookedOutlet implements Outlet {
       return;
     }
     this.#mode = "raw";
-    this.#client.writeHead(this.#head.status, this.#head.headers);
+    this.#client.writeHead(this.#head.status, Object.entries(this.#head.headers).flat());
     for (const chunk of this.#chunks.splice(0)) this.#client.write(chunk);
   }
 }
 
-function unsized(headers: OutgoingHttpHeaders): OutgoingHttpHeaders {
+/** As a list again, without the length that the answer will not have. */
+function unsized(headers: Readonly<Record<string, string>>): string[] {
   const { "content-length": _, ...others } = headers;
-  return others;
+  return Object.entries(others).flat();
 }
 
-function wordsOf(headers: OutgoingHttpHeaders): Record<string, string> {
-  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]));
+function tableOf(list: readonly string[]): Record<string, string> {
+  return Object.fromEntries(list.flatMap((name, at) => (at % 2 === 0 ? [[name, list[at + 1] ?? ""]] : [])));
 }
 
 function parse(body: Buffer): unknown {

@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import { z } from "zod";
 import { PenstockError } from "../../contracts/errors.ts";
 import type { Principal } from "../../contracts/tenant.ts";
-import { forwardHeaders } from "../../lib/forward-headers.ts";
+import { forwardedTable, stopping } from "../../lib/forward-headers.ts";
 import { refusalCodes, type HookRequest, type HookResponse } from "./hook.ts";
 import type { LoadedHook, Taken } from "./loaded-hook.ts";
 import { isJson, type SseItem } from "./sse-items.ts";
@@ -15,8 +15,8 @@ const changedRequest = z.strictObject({ body: z.record(z.string(), z.unknown()) 
 const changedAnswer = z.strictObject({ body: z.unknown() });
 const eventAnswers = z.array(z.union([z.undefined(), refusal, z.array(z.unknown()).max(10_000)]));
 
-/** Headers by which clients say who they are. */
-const credentials = ["authorization", "x-api-key", "cookie"];
+/** What hooks see of no header: by which clients say who they are. */
+const withoutCredentials = stopping(["authorization", "x-api-key", "cookie"]);
 
 /** What hooks may know of a request and of who sends it. */
 export function aboutOf(
@@ -24,7 +24,7 @@ export function aboutOf(
   { tenant, credentialId }: Principal,
   headers: IncomingHttpHeaders,
 ): About {
-  return { ...request, tenant: tenant.id, credentialId, headers: forwardHeaders(headers, credentials) };
+  return { ...request, tenant: tenant.id, credentialId, headers: forwardedTable(headers, withoutCredentials) };
 }
 
 let streams = 0;

@@ -17,7 +17,7 @@ export class Ledger implements UsageSink {
 function entryOf(record: UsageRecord): UsageEntry {
   return {
     id: record.requestId,
-    atMs: Date.parse(record.time),
+    atMs: epochMs(record.time),
     tenant: record.tenant,
     credentialId: record.credentialId,
     model: record.model,
@@ -30,4 +30,12 @@ function entryOf(record: UsageRecord): UsageEntry {
     nanoUsd: Math.round(record.costUsd * 1e9),
     durationMs: Math.round(record.durationMs),
   };
+}
+
+let last = { time: "", ms: 0 };
+
+/** A time in ms. The last one is kept: records of a busy gateway come with the same time one after the other. */
+function epochMs(time: string): number {
+  if (time !== last.time) last = { time, ms: Date.parse(time) };
+  return last.ms;
 }

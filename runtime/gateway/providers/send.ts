@@ -54,7 +54,10 @@ export async function send(provider: Provider, exchange: Exchange, parts: SendPa
         origin: url.origin,
         path: url.pathname.replace(/\/+$/, "") + path,
         method: "POST",
-        headers: { ...headersFor(exchange, options, body), ...(options.kind === "penstock" ? traceHeaders : {}) },
+        headers: Object.entries({
+          ...headersFor(exchange, options, body),
+          ...(options.kind === "penstock" ? traceHeaders : {}),
+        }).flat(),
         body,
         tap: exchange.account.tap,
         gate,

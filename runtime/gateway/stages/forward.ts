@@ -1,11 +1,12 @@
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
 import { adapterHeader } from "../../contracts/names.ts";
-import { forwardHeaders } from "../../lib/forward-headers.ts";
+import { forwardedList, stopping } from "../../lib/forward-headers.ts";
 import type { Relay, RelayGate, RelayResult } from "../../lib/relay.ts";
 import { errorBodyOf } from "../api/endpoints.ts";
 import type { Exchange } from "../exchange.ts";
 import type { GatewayOptions } from "../options.ts";
 import type { Spill } from "../providers/spill.ts";
+import type { Trip } from "../providers/trip.ts";
 import type { ModelRegistry, Replica } from "../registry/registry.ts";
 import type { AdapterLoads } from "../scheduling/adapter-loads.ts";
 import type { Hedging, Won } from "./hedge.ts";
@@ -39,7 +40,7 @@ const routeHeader = "x-penstock-route";
  * Credentials end here, nobody outside names an adapter or a length that the body does not have, and an answer that is
  * compressed could not be metered.
  */
-const ownHeaders = [
+const ownHeaders = stopping([
   "authorization",
   "x-api-key",
   "cookie",
@@ -47,19 +48,24 @@ const ownHeaders = [
   "accept-encoding",
   adapterHeader,
   debugHeader,
-];
+  "x-request-id",
+]);
+const ownAndTrace = stopping([...ownHeaders, "traceparent", "tracestate"]);
 
 /**
  * Has a request answered: at home, or by a provider where home cannot in time. Throws an error of the table while no byte
  * has left.
  */
-export async function forward(exchange: Exchange, options: ForwardOptions): Promise<RelayResult> {
+export function forward(exchange: Exchange, options: ForwardOptions): Promise<RelayResult> {
   const { trip } = exchange;
-  if (trip === null) return atHome(exchange, options);
+  return trip === null ? atHome(exchange, options) : atHomeOrAway(trip, exchange, options);
+}
+
+async function atHomeOrAway(trip: Trip, exchange: Exchange, options: ForwardOptions): Promise<RelayResult> {
   const answered = await trip.early(exchange);
   if (answered !== null) return answered;
   try {
-    await exchange.takePlace();
+    await exchange.admitted.takePlace();
     return await atHome(exchange, options);
   } catch (thrown) {
     return trip.late(exchange, toPenstockError(thrown));
@@ -76,14 +82,21 @@ async function atHome(exchange: Exchange, options: ForwardOptions): Promise<Rela
   const tried = new Set<string>();
   let killed = 0;
   for (let attempt = 1; ; attempt += 1) {
-    using routed = await replicaFor(exchange, options, tried);
+    const found = replicaFor(exchange, options, tried);
+    const routed = found instanceof Promise ? await found : found;
     const { replica } = routed;
-    if (!isResendable(exchange) && lacksAdapter(replica, exchange)) {
-      const reason = await loadAdapterOn(replica, exchange, options);
-      if (reason !== null) throw reason;
-    }
+    // As `using`, which costs each request microseconds.
     try {
-      const won = await answerOf(routed, exchange, options);
+      if (!isResendable(exchange) && lacksAdapter(replica, exchange)) {
+        const reason = await loadAdapterOn(replica, exchange, options);
+        if (reason !== null) throw reason;
+      }
+      if (!options.hedging.applies(exchange)) {
+        const result = await relayTo(routed, exchange, options);
+        registry.markGood(replica);
+        return result;
+      }
+      const won = await raced(routed, exchange, options);
       registry.markGood(won.replica);
       return won.result;
     } catch (thrown) {
@@ -104,6 +117,8 @@ async function atHome(exchange: Exchange, options: ForwardOptions): Promise<Rela
       if (attempt === maxAttempts || !mayTryAgain(error, killed) || !isResendable(exchange)) throw error;
       // A request that kills every engine it meets must not meet them all: once more, and elsewhere.
       if (killed === 1 && registry.replicas(exchange.model).every(({ agentUrl }) => tried.has(agentUrl))) throw error;
+    } finally {
+      routed[Symbol.dispose]();
     }
   }
 }
@@ -118,14 +133,16 @@ function isResendable({ request }: Exchange): boolean {
 }
 
 /** A replica that is ready; the request is held until there is one. */
-async function replicaFor(
+function replicaFor(exchange: Exchange, options: ForwardOptions, tried: ReadonlySet<string>): Routed | Promise<Routed> {
+  const explain = wantsRoute(exchange) || exchange.trace?.isRecording === true;
+  return options.routing.choose(exchange, tried, explain) ?? heldUntilReady(exchange, options, explain);
+}
+
+async function heldUntilReady(
   exchange: Exchange,
   { registry, routing, holds }: ForwardOptions,
-  tried: ReadonlySet<string>,
+  explain: boolean,
 ): Promise<Routed> {
-  const explain = wantsRoute(exchange) || exchange.trace?.isRecording === true;
-  const ready = routing.choose(exchange, tried, explain);
-  if (ready !== null) return ready;
   const started = performance.now();
   const held = holds.hold(exchange, registry.load(exchange.model));
   await (exchange.trace === null ? held : exchange.trace.step("hold", held));
@@ -165,12 +182,9 @@ async function loadAdapterOn(
   }
 }
 
-/** The answer of a replica: of the one that was chosen, or of a second one when that is slow. */
-async function answerOf(routed: Routed, exchange: Exchange, options: ForwardOptions): Promise<Won> {
+/** The answer of the replica that was chosen, or of a second one when that is slow. */
+function raced(routed: Routed, exchange: Exchange, options: ForwardOptions): Promise<Won> {
   const { hedging, routing, registry } = options;
-  if (!hedging.applies(exchange)) {
-    return { result: await relayTo(routed, exchange, options), replica: routed.replica };
-  }
   return hedging.race(routed, exchange, {
     send: (to, gate) => relayTo(to, exchange, { ...options, gate }),
     second: () => {
@@ -245,15 +259,13 @@ function headersFor(
   { incoming, id, adapter }: Exchange,
   body: unknown,
   { agentToken, traceHeaders }: RelayOptions,
-): Record<string, string> {
-  const headers = forwardHeaders(incoming.headers, ownHeaders);
+): string[] {
+  const headers = forwardedList(incoming.headers, traceHeaders === undefined ? ownHeaders : ownAndTrace);
   // A body in memory may have been edited; one that streams is as long as the client said.
   const length = Buffer.isBuffer(body) ? String(body.length) : incoming.headers["content-length"];
-  if (length !== undefined) headers["content-length"] = length;
-  headers["authorization"] = `Bearer ${agentToken}`;
-  headers["x-request-id"] = id;
-  if (adapter !== undefined) headers[adapterHeader] = adapter;
-  if (traceHeaders === undefined) return headers;
-  delete headers["tracestate"];
-  return Object.assign(headers, traceHeaders);
+  if (length !== undefined) headers.push("content-length", length);
+  headers.push("authorization", `Bearer ${agentToken}`, "x-request-id", id);
+  if (adapter !== undefined) headers.push(adapterHeader, adapter);
+  for (const name in traceHeaders) headers.push(name, traceHeaders[name] ?? "");
+  return headers;
 }

@@ -43,14 +43,14 @@ export class Holds {
     const { promise: ended, reject } = Promise.withResolvers<never>();
     const onLeft = (): void => reject(new PenstockError("client_closed", "The client left."));
     const onExpiry = (): void => reject(this.#expired(exchange, load));
-    exchange.signal.addEventListener("abort", onLeft, { once: true });
+    exchange.client.addEventListener("abort", onLeft, { once: true });
     expiry.addEventListener("abort", onExpiry, { once: true });
     try {
-      exchange.signal.throwIfAborted();
+      if (exchange.client.aborted) onLeft();
       await Promise.race([load.done, ended]);
     } finally {
       clearInterval(comments);
-      exchange.signal.removeEventListener("abort", onLeft);
+      exchange.client.removeEventListener("abort", onLeft);
       expiry.removeEventListener("abort", onExpiry);
     }
   }
@@ -110,6 +110,6 @@ function retrySeconds(progress: LoadProgress | null): number {
 
 function sendComment({ outgoing, model }: Exchange, load: Load): void {
   if (outgoing.destroyed) return;
-  if (!outgoing.headersSent) outgoing.writeHead(200, sseHeaders);
+  if (!outgoing.headersSent) outgoing.writeHead(200, Object.entries(sseHeaders).flat());
   outgoing.write(sseComment(`${model.spec.id}: ${load.progress === null ? "waiting" : describe(load.progress)}`));
 }

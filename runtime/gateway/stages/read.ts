@@ -144,7 +144,8 @@ function countPictures(value: unknown, into: { count: number; length: number }, 
     into.count += 1;
     into.length += value.length;
   } else if (typeof value === "object" && value !== null && depth <= maxDepth) {
-    for (const inner of Array.isArray(value) ? value : Object.values(value)) countPictures(inner, into, depth + 1);
+    if (Array.isArray(value)) for (const inner of value) countPictures(inner, into, depth + 1);
+    else for (const key in value) countPictures((value as Readonly<Record<string, unknown>>)[key], into, depth + 1);
   }
 }
 

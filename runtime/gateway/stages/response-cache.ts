@@ -65,11 +65,8 @@ export class ResponseCache {
     this.#lookups.inc({ model: model.spec.id, result: head === -1 ? "miss" : "hit" });
     if (kept === undefined || head === -1) return null;
     const body = kept.subarray(head + 1);
-    outgoing.writeHead(200, {
-      "content-type": kept.toString("latin1", 0, head),
-      "content-length": body.length,
-      [cacheHeader]: "hit",
-    });
+    const type = kept.toString("latin1", 0, head);
+    outgoing.writeHead(200, ["content-type", type, "content-length", String(body.length), cacheHeader, "hit"]);
     outgoing.end(body);
     return { outcome: "complete", status: 200, bytes: body.length };
   }

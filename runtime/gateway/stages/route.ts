@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from "node:http";
 import type { RelayTap } from "../../lib/relay.ts";
 import type { Exchange } from "../exchange.ts";
 import type { Deployment } from "../registry/catalog.ts";
@@ -66,12 +67,7 @@ export class Routing {
       route?.end(now);
       return null;
     }
-    return {
-      replica,
-      explanation: route.explanation,
-      tap: tapped(exchange.account.tap, route),
-      [Symbol.dispose]: () => route.end(performance.now()),
-    };
+    return new Choice(replica, route, exchange.account.tap);
   }
 
   /** A replica for the same request once more: another one whose queue is not longer; null when there is none. */
@@ -130,15 +126,42 @@ function within(claimed: number | null, most: number): number | null {
   return claimed === null ? null : Math.min(most, Math.max(0, claimed));
 }
 
-function tapped(tap: RelayTap, route: Route): RelayTap {
-  let began = false;
-  return {
-    begin: (status, headers) => tap.begin(status, headers),
-    write(chunk) {
-      if (!began) route.firstByte(performance.now());
-      began = true;
-      return tap.write(chunk);
-    },
-    end: () => tap.end(),
-  };
+/** A replica that was chosen, and the tap that tells of its first byte. */
+class Choice implements Routed, RelayTap {
+  readonly replica: Replica;
+  readonly #route: Route;
+  readonly #inner: RelayTap;
+  #began = false;
+
+  constructor(replica: Replica, route: Route, inner: RelayTap) {
+    this.replica = replica;
+    this.#route = route;
+    this.#inner = inner;
+  }
+
+  get tap(): RelayTap {
+    return this;
+  }
+
+  get explanation(): Route["explanation"] {
+    return this.#route.explanation;
+  }
+
+  begin(status: number, headers: IncomingHttpHeaders): void {
+    this.#inner.begin(status, headers);
+  }
+
+  write(chunk: Buffer): Buffer | null {
+    if (!this.#began) this.#route.firstByte(performance.now());
+    this.#began = true;
+    return this.#inner.write(chunk);
+  }
+
+  end(): Buffer | null {
+    return this.#inner.end();
+  }
+
+  [Symbol.dispose](): void {
+    this.#route.end(performance.now());
+  }
 }

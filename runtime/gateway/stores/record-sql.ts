@@ -178,7 +178,9 @@ export class SqlRecordStore implements RecordStore {
     for (let at = 0; at < entries.length; at += rowsPerInsert) {
       const chunk = entries.slice(at, at + rowsPerInsert);
       if (at === 0 || chunk.length < rowsPerInsert) text = insertText(chunk.length);
-      statements.push({ text, values: chunk.flatMap((entry) => usageFields.map((field) => storable(entry[field]))) });
+      const values: SqlValue[] = [];
+      for (const entry of chunk) for (const field of usageFields) values.push(storable(entry[field]));
+      statements.push({ text, values });
     }
     await this.#sql.all(statements);
   }
@@ -251,7 +253,8 @@ function insertText(count: number): string {
 
 /** What both databases take: one entry that one of them refuses would hold up all that come after it. */
 function storable(value: SqlValue): SqlValue {
-  if (typeof value === "string") return value.replaceAll("\0", "").toWellFormed();
+  if (typeof value === "string")
+    return value.includes("\0") ? value.replaceAll("\0", "").toWellFormed() : value.toWellFormed();
   return typeof value === "number"
     ? Math.round(Math.min(Number.isNaN(value) ? 0 : value, Number.MAX_SAFE_INTEGER))
     : value;
