@@ -89,19 +89,20 @@ export function readBody(incoming: IncomingMessage, maxBytes: number): Promise<B
   else {
     const chunks: Buffer[] = [];
     let size = 0;
+    // `on` and not `once`, which wraps each listener: a request ends once by itself.
     incoming.on("data", (chunk: Buffer) => {
       size += chunk.length;
       // What is too much is read on and dropped, until the answer has left and the connection is closed.
       if (size <= maxBytes) chunks.push(chunk);
       else tooLarge();
     });
-    incoming.once("end", () => {
+    incoming.on("end", () => {
       resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks, size));
       // The request lives until it is answered, and its listeners with it.
       chunks.length = 0;
     });
-    incoming.once("error", left);
-    incoming.once("close", () => {
+    incoming.on("error", left);
+    incoming.on("close", () => {
       if (!incoming.readableEnded) left();
     });
   }

@@ -80,7 +80,7 @@ export async function serve(
     if (hasTooManyHeaders(incoming, limits)) return refuseHeaders(outgoing);
     // Taken now: a request that is destroyed before its end loses its socket.
     const { socket } = incoming;
-    outgoing.once("finish", () => discardRest(incoming, socket));
+    outgoing.on("finish", () => discardRest(incoming, socket));
     const answering = options.direct?.(incoming, outgoing) ?? null;
     if (answering === null) void listener(incoming, outgoing);
     else answering.catch(() => outgoing.destroy());

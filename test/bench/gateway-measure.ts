@@ -56,7 +56,7 @@ export const figures = {
 const path = "/v1/chat/completions";
 
 /** The round that is not counted: until Node has compiled what is hot, also on a machine that is busy. */
-const warmUpSeconds = 8;
+const warmUpSeconds = 12;
 
 export function measure(workload: Workload, plan: Plan): Promise<Row[]> {
   return { small, large, streams, memory }[workload](plan);

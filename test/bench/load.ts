@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import { Agent } from "undici";
 import { installed } from "./gateway-contenders.ts";
@@ -66,7 +67,7 @@ async function wrk({ url, headers, body, connections, seconds, folder }: Load): 
 async function undiciLoop({ url, headers, body, connections, seconds }: Load): Promise<LoadResult> {
   const times: number[] = [];
   const started = performance.now();
-  await forEachConnection(connections, started + seconds * 1_000, async (agent) => {
+  await forEachConnection({ connections, seconds, spreadMs: 0 }, async (agent) => {
     const sent = performance.now();
     await post(agent, { url, headers, body });
     times.push((performance.now() - sent) * 1_000);
@@ -75,7 +76,13 @@ async function undiciLoop({ url, headers, body, connections, seconds }: Load): P
   return { requests: times.length, perSecond: times.length / elapsed, p50Us: quantile(times) };
 }
 
-/** What requests take beyond the time that the engine says it took, in ms. */
+/** What a request of the engine `delay` takes at most: connections that begin over this time do not meet again. */
+const spreadMs = 600;
+
+/**
+ * What requests take beyond the time that the engine says it took, in ms. Connections begin one after the other: those
+ * that all begin at once tell how long a burst of them takes, and nothing of one request.
+ */
 export async function beyondEngine({
   url,
   headers,
@@ -84,7 +91,8 @@ export async function beyondEngine({
   seconds,
 }: Omit<Load, "folder">): Promise<number[]> {
   const times: number[] = [];
-  await forEachConnection(connections, performance.now() + seconds * 1_000, async (agent) => {
+  const load = { connections, seconds, spreadMs };
+  await forEachConnection(load, async (agent) => {
     const sent = performance.now();
     const { tookMs } = JSON.parse(await post(agent, { url, headers, body })) as { tookMs: number }; // our own engine
     times.push(performance.now() - sent - tookMs);
@@ -92,12 +100,17 @@ export async function beyondEngine({
   return times;
 }
 
-async function forEachConnection(count: number, untilMs: number, send: (agent: Agent) => Promise<void>): Promise<void> {
-  const agent = new Agent({ connections: count });
-  const loop = async (): Promise<void> => {
+async function forEachConnection(
+  { connections, seconds, spreadMs }: Pick<Load, "connections" | "seconds"> & { readonly spreadMs: number },
+  send: (agent: Agent) => Promise<void>,
+): Promise<void> {
+  const agent = new Agent({ connections });
+  const untilMs = performance.now() + spreadMs + seconds * 1_000;
+  const loop = async (_: unknown, at: number): Promise<void> => {
+    await delay((at / connections) * spreadMs);
     while (performance.now() < untilMs) await send(agent);
   };
-  await Promise.all(Array.from({ length: count }, loop));
+  await Promise.all(Array.from({ length: connections }, loop));
   await agent.close();
 }
 

@@ -50,7 +50,7 @@ export async function generate(
   const id = randomUUIDv7();
   outgoing.setHeader(requestIdHeader, id);
   const client = new Leaver();
-  outgoing.once("close", () => {
+  outgoing.on("close", () => {
     if (!outgoing.writableFinished) client.leave();
   });
   const ending = { model: "unknown", status: "client_left" };

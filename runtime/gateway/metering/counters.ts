@@ -1,10 +1,12 @@
-import { Counter, Histogram, type Registry } from "prom-client";
-import { liveGauge } from "../../lib/metrics.ts";
+import { Counter, type Registry } from "prom-client";
+import { Distribution, liveGauge, liveHistogram } from "../../lib/metrics.ts";
 import type { ModelTimes } from "./model-times.ts";
 import type { UsageRecord } from "./record.ts";
 
 /** Tenants with series of their own; those that come later share `other`. */
 const defaultMaxTenants = 200;
+
+const ttftBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 
 /** Of one model and tenant, since Prometheus looked last. */
 interface Sums {
@@ -23,7 +25,7 @@ export class UsageCounters {
   readonly #tokens: Counter<"model" | "tenant" | "kind">;
   readonly #cost: Counter<"model" | "tenant">;
   readonly #estimated: Counter<"model">;
-  readonly #ttft: Histogram<"model">;
+  readonly #ttft = new Map<string, Distribution>();
   readonly #coldStart: Counter<"model">;
   readonly #tenants = new Set<string>();
   /** By model and tenant. */
@@ -54,13 +56,15 @@ export class UsageCounters {
       labelNames: ["model"],
       registers,
     });
-    this.#ttft = new Histogram({
-      name: "penstock_gateway_time_to_first_byte_seconds",
-      help: "Time from a request's arrival to the first byte of its answer's body.",
-      labelNames: ["model"],
-      buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300],
-      registers,
-    });
+    liveHistogram(
+      registry,
+      {
+        name: "penstock_gateway_time_to_first_byte_seconds",
+        help: "Time from a request's arrival to the first byte of its answer's body.",
+        buckets: ttftBuckets,
+      },
+      () => [...this.#ttft].map(([model, distribution]) => [{ model }, distribution] as const),
+    );
     this.#coldStart = new Counter({
       name: "penstock_gateway_cold_start_seconds_total",
       help: "Time that replicas needed to become ready because a request came.",
@@ -79,7 +83,13 @@ export class UsageCounters {
     sums.costUsd += record.costUsd;
     sums.coldStartSeconds += record.coldStartSeconds;
     if (record.estimated) this.#estimated.inc({ model });
-    if (record.ttftMs !== null) this.#ttft.observe({ model }, record.ttftMs / 1_000);
+    if (record.ttftMs !== null) this.#ttftOf(model).observe(record.ttftMs / 1_000);
+  }
+
+  #ttftOf(model: string): Distribution {
+    let distribution = this.#ttft.get(model);
+    if (distribution === undefined) this.#ttft.set(model, (distribution = new Distribution(ttftBuckets)));
+    return distribution;
   }
 
   #sumsOf(model: string, tenant: string): Sums {
