@@ -77,7 +77,7 @@ async function undiciLoop({ url, headers, body, connections, seconds }: Load): P
 }
 
 /** What a request of the engine `delay` takes at most: connections that begin over this time do not meet again. */
-const spreadMs = 600;
+const delaySpreadMs = 600;
 
 /**
  * What requests take beyond the time that the engine says it took, in ms. Connections begin one after the other: those
@@ -91,7 +91,7 @@ export async function beyondEngine({
   seconds,
 }: Omit<Load, "folder">): Promise<number[]> {
   const times: number[] = [];
-  const load = { connections, seconds, spreadMs };
+  const load = { connections, seconds, spreadMs: delaySpreadMs };
   await forEachConnection(load, async (agent) => {
     const sent = performance.now();
     const { tookMs } = JSON.parse(await post(agent, { url, headers, body })) as { tookMs: number }; // our own engine

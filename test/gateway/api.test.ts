@@ -2,7 +2,7 @@ import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { PenstockError } from "../../runtime/contracts/errors.ts";
 import { readJsonCall } from "../../runtime/gateway/api/call.ts";
-import { editBody } from "../../runtime/gateway/api/edit-body.ts";
+import { editBody, renameModel } from "../../runtime/gateway/api/edit-body.ts";
 import { endpointOf, endpointPaths, errorBodyOf, type EndpointPath } from "../../runtime/gateway/api/endpoints.ts";
 import { examples } from "../../runtime/gateway/api/examples.ts";
 import { openApiDocument } from "../../runtime/gateway/api/openapi.ts";
@@ -98,6 +98,48 @@ test("an edit changes the named fields, and nothing else", () => {
       expect(JSON.parse(edited.toString())).toEqual(JSON.parse(JSON.stringify({ ...parsed, ...changes })));
     }),
   );
+});
+
+describe("another model", () => {
+  const names = fc.oneof(fc.constantFrom("m", "model", "m:one", 'a"b', "\\"), fc.string());
+  const inner = fc.constantFrom<unknown>(1, "model", '"model"', { model: "m" }, [{ model: "m" }], {
+    "mod\\u0065l": "m",
+  });
+  const others = fc.dictionary(fc.string(), inner, { maxKeys: 3, noNullPrototype: true });
+
+  test("is named in place of the client's, and nothing else changes", () => {
+    const padding = fc.constantFrom("", " ", "\n\t");
+    const requests = fc.record({ before: others, after: others, from: names, to: names, padding });
+    fc.assert(
+      fc.property(requests, (request) => {
+        const { before, after, from, to } = request;
+        const parsed: Record<string, unknown> = { ...before, model: from, ...after };
+        parsed["model"] = from;
+        const body = request.padding + JSON.stringify(parsed, null, request.padding) + request.padding;
+        const renamed = renameModel(Buffer.from(body), from, to);
+        expect(JSON.parse(renamed.toString())).toEqual({ ...parsed, model: to });
+      }),
+    );
+  });
+
+  test("leaves every other byte of a long conversation as it is", () => {
+    const body = Buffer.from('{ "messages" :[{"content":"a \\"model\\": \\u00e4"}],"model"\n: "m", "x":1.0 }');
+    expect(renameModel(body, "m", "m:one").toString()).toBe(body.toString().replace('"m"', '"m:one"'));
+  });
+
+  test.each([
+    '{"model":"m","x":{"model":"m"}}',
+    '{"x":{"model":"m"},"model":"m"}',
+    '{"model":"other","model":"m"}',
+    '{"mod\\u0065l":"m","x":{"model":"m"}}',
+    '{"\\u006dodel":"m"}',
+    '{"model":"\\u006d"}',
+    '{"x":"model","model":"m"}',
+    '{"x":["model"],"y":{"model" :"m"},"model":"m"}',
+  ])("is found wherever it stands: %s", (body) => {
+    const renamed = renameModel(Buffer.from(body), "m", "n").toString();
+    expect(JSON.parse(renamed)).toEqual({ ...JSON.parse(body), model: "n" });
+  });
 });
 
 describe("addresses", () => {

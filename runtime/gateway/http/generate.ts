@@ -65,13 +65,15 @@ export async function generate(
       });
     }
     const principal = await options.identify(incoming);
-    const request = await readRequest(path, incoming, options.bounds);
+    const { bounds } = options;
+    const keepsFields = !options.hooks.none;
+    const request = await readRequest(path, { incoming, bounds, keepsFields });
     const resolved = resolve(principal, request, options);
     ending.model = resolved.model.spec.id;
     const call: Call = { id, path, principal, request, resolved, arrivedMs, client, trace };
     const env = { incoming, outgoing };
     trace?.named(namesOf(call));
-    ending.status = await (options.hooks.none ? answer(env, call, options) : answerHooked(env, call, options));
+    ending.status = await (keepsFields ? answerHooked(env, call, options) : answer(env, call, options));
   } catch (thrown) {
     failure = toPenstockError(thrown);
     ending.status = failure.code === "client_closed" ? "client_left" : String(failure.kind.status);
@@ -115,7 +117,7 @@ async function answerHooked({ incoming, outgoing }: Wires, call: Call, options: 
   using hooks = options.hooks.enter(aboutOf(about, principal, incoming.headers));
   if (hooks === null) return await answer({ incoming, outgoing }, call, options);
   const asking = hooks.before(call.request.fields, (body) => {
-    const request = readAgain(path, body, { incoming, bounds: options.bounds });
+    const request = readAgain(path, body, { incoming, bounds: options.bounds, keepsFields: true });
     return { fields: request.fields, request, resolved: resolve(principal, request, options) };
   });
   const changed = await (trace === null ? asking : trace.step("hooks", asking));

@@ -129,7 +129,7 @@ function mayTryAgain({ code }: PenstockError, killed: number): boolean {
 
 /** An upload streams from the client, and what was sent of it is gone. */
 function isResendable({ request }: Exchange): boolean {
-  return request.fields !== null;
+  return request.isWhole;
 }
 
 /** A replica that is ready; the request is held until there is one. */

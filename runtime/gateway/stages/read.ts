@@ -2,8 +2,8 @@ import type { IncomingMessage } from "node:http";
 import type { Readable } from "node:stream";
 import { PenstockError } from "../../contracts/errors.ts";
 import { readBody } from "../../lib/http.ts";
-import { readJsonCall } from "../api/call.ts";
-import { editBody } from "../api/edit-body.ts";
+import { readJsonCall, type JsonCall } from "../api/call.ts";
+import { renameModel } from "../api/edit-body.ts";
 import { endpointOf, type EndpointPath } from "../api/endpoints.ts";
 import { readFormCall } from "../api/form.ts";
 import { blockBytes, hashName, prefixHashes } from "../routing/prefix-hash.ts";
@@ -16,7 +16,9 @@ export interface ReadRequest {
   readonly streams: boolean;
   /** What goes to the engine, when it shall be told `engineModel`. A stream can be sent once. */
   body(engineModel: string): Buffer | Readable;
-  /** What the JSON body says; null for a form. */
+  /** It can be sent again: a body in memory, not an upload that streams through. */
+  readonly isWhole: boolean;
+  /** What the JSON body says, for hooks; null for a form, and where it was not to be kept. */
   readonly fields: Readonly<Record<string, unknown>> | null;
   /** Bytes that the gateway keeps of it. */
   readonly bytes: number;
@@ -55,22 +57,26 @@ const noBlocks = new Uint32Array(0);
 /** Header of clients that have no field for their conversation. */
 const sessionHeader = "x-session-id";
 
+/** What is read, within what bounds, and whether what the body says is kept beside it. */
+export interface ReadFrom {
+  readonly incoming: IncomingMessage;
+  readonly bounds: ReadBounds;
+  /**
+   * For hooks alone. A prompt of 220 KB that is parsed takes as much again, and one that outlives its parsing is moved by
+   * collections of garbage that hold up everybody for tens of milliseconds.
+   */
+  readonly keepsFields: boolean;
+}
+
 /** Reads and checks the body. Throws errors of the table with `param`. */
-export async function readRequest(
-  path: EndpointPath,
-  incoming: IncomingMessage,
-  bounds: ReadBounds,
-): Promise<ReadRequest> {
+export async function readRequest(path: EndpointPath, from: ReadFrom): Promise<ReadRequest> {
+  const { incoming, bounds } = from;
   if (endpointOf(path).body === "multipart") return readForm(path, incoming, bounds);
-  return readJson(path, await readBody(incoming, bounds.maxBodyBytes), { incoming, bounds });
+  return readJson(path, await readBody(incoming, bounds.maxBodyBytes), from);
 }
 
 /** Checks a body that was changed here as if the client had sent it. Throws as `readRequest` does. */
-export function readAgain(
-  path: EndpointPath,
-  body: Readonly<Record<string, unknown>>,
-  from: { readonly incoming: IncomingMessage; readonly bounds: ReadBounds },
-): ReadRequest {
+export function readAgain(path: EndpointPath, body: Readonly<Record<string, unknown>>, from: ReadFrom): ReadRequest {
   const bytes = Buffer.from(JSON.stringify(body));
   if (bytes.length > from.bounds.maxBodyBytes) {
     throw new PenstockError("body_too_large", `A hook made the body larger than ${from.bounds.maxBodyBytes} bytes.`);
@@ -78,26 +84,56 @@ export function readAgain(
   return readJson(path, bytes, from);
 }
 
-function readJson(
-  path: EndpointPath,
-  bytes: Buffer,
-  { incoming, bounds }: { readonly incoming: IncomingMessage; readonly bounds: ReadBounds },
-): ReadRequest {
-  const call = readJsonCall(path, bytes, bounds.allowedHosts);
-  const { fields, body } = call;
-  return {
-    model: call.model,
-    streams: call.streams,
-    hidesUsage: call.hidesUsage,
-    body: (engineModel) => (engineModel === call.model ? body : editBody(body, fields, { model: engineModel })),
-    fields,
-    bytes: body.length,
-    promptTokens: endpointOf(path).usage === "never" ? 0 : promptTokensOf(body, fields),
+function readJson(path: EndpointPath, bytes: Buffer, { incoming, bounds, keepsFields }: ReadFrom): ReadRequest {
+  const { fields, ...call } = readJsonCall(path, bytes, bounds.allowedHosts);
+  return new JsonRequest(call, {
+    fields: keepsFields ? fields : null,
+    promptTokens: endpointOf(path).usage === "never" ? 0 : promptTokensOf(call.body, fields),
     maxTokens: maxTokensOf(path, fields),
     sessionKey: text(fields["prompt_cache_key"]) ?? text(fields["user"]) ?? text(incoming.headers[sessionHeader]),
     isDeterministic: isDeterministic(path, fields),
-    prefix: (seed) => (body.length < blockBytes ? noBlocks : prefixHashes(promptOf(body), hashName(seed))),
-  };
+  });
+}
+
+/** What is kept of a JSON body beside its bytes. No function in it, which would keep what was parsed. */
+class JsonRequest implements ReadRequest {
+  readonly model: string;
+  readonly streams: boolean;
+  readonly hidesUsage: boolean;
+  readonly isWhole = true;
+  readonly fields: ReadRequest["fields"];
+  readonly promptTokens: number;
+  readonly maxTokens: number | undefined;
+  readonly sessionKey: string | null;
+  readonly isDeterministic: boolean;
+  readonly #body: Buffer;
+
+  constructor(
+    { model, streams, hidesUsage, body }: Omit<JsonCall, "fields">,
+    told: Pick<ReadRequest, "fields" | "promptTokens" | "maxTokens" | "sessionKey" | "isDeterministic">,
+  ) {
+    this.model = model;
+    this.streams = streams;
+    this.hidesUsage = hidesUsage;
+    this.#body = body;
+    this.fields = told.fields;
+    this.promptTokens = told.promptTokens;
+    this.maxTokens = told.maxTokens;
+    this.sessionKey = told.sessionKey;
+    this.isDeterministic = told.isDeterministic;
+  }
+
+  get bytes(): number {
+    return this.#body.length;
+  }
+
+  body(engineModel: string): Buffer {
+    return engineModel === this.model ? this.#body : renameModel(this.#body, this.model, engineModel);
+  }
+
+  prefix(seed: string): Uint32Array {
+    return this.#body.length < blockBytes ? noBlocks : prefixHashes(promptOf(this.#body), hashName(seed));
+  }
 }
 
 async function readForm(path: EndpointPath, incoming: IncomingMessage, bounds: ReadBounds): Promise<ReadRequest> {
@@ -108,6 +144,7 @@ async function readForm(path: EndpointPath, incoming: IncomingMessage, bounds: R
     hidesUsage: false,
     // A form streams through unread, so its engine is told the name that the client wrote.
     body: () => call.body,
+    isWhole: false,
     fields: null,
     bytes: call.spooledBytes,
     promptTokens: 0,
