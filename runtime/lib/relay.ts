@@ -228,11 +228,18 @@ class RelayHandler implements Dispatcher.DispatchHandler {
       this.#settle.reject(upstreamError(new GivenUp()));
       return;
     }
-    sendInTurn(() => {
+    sendInTurn(() => this.#complete());
+  }
+
+  #complete(): void {
+    try {
       this.#end();
       // Last, so that no client waits for the bookkeeping of its own request.
       this.#settle.resolve({ outcome: "complete", status: this.#status, bytes: this.#bytes });
-    });
+    } catch (cause) {
+      // As undici does with what a handler throws: others are sent in this turn too.
+      this.#fail(cause instanceof Error ? cause : new Error("it failed at its end", { cause }));
+    }
   }
 
   #end(): void {
@@ -245,6 +252,10 @@ class RelayHandler implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_: Dispatcher.DispatchController, cause: Error): void {
+    this.#fail(cause);
+  }
+
+  #fail(cause: Error): void {
     this.#release();
     if (cause instanceof ClientLeft) {
       this.#settle.resolve({ outcome: "client_left", status: this.#status, bytes: this.#bytes });

@@ -83,6 +83,19 @@ test("a tap sees the answer begin and end, and the client gets what it lets thro
   expect(result).toMatchObject({ outcome: "complete", bytes: 10 });
 });
 
+test("a tap that fails at the end cuts its own answer, and others of the same turn are sent", async () => {
+  const tap: RelayTap = { ...brackets(), end: () => fail() };
+  const fail = (): never => {
+    throw new Error("a bug");
+  };
+  await using server = await relaying((_, outgoing) => void outgoing.end("data"), { tap });
+  const cut = fetch(server.url).then((response) => response.text());
+  const { text, result } = await through((_, outgoing) => void outgoing.end("data"));
+  await expect(cut).rejects.toThrow();
+  expect(await server.result).toMatchObject({ outcome: "cut", status: 200 });
+  expect([text, result]).toMatchObject(["data", { outcome: "complete" }]);
+});
+
 test("a tap sees no refusal that the caller may retry", async () => {
   const tap = brackets();
   const { result } = await through((_, outgoing) => void outgoing.writeHead(503).end("{}"), { tap });
