@@ -112,7 +112,11 @@ const gateway = z
     aliases: z
       .record(modelId, z.array(z.strictObject({ model: modelId, weight: z.number().positive() })).min(1))
       .default({}),
-    tenants: z.array(tenant).min(1).prefault([{ id: "default" }]).describe("Who may use the endpoint, and how much."),
+    tenants: z
+      .array(tenant)
+      .min(1)
+      .prefault([{ id: "default" }])
+      .describe("Who may use the endpoint, and how much."),
     routing: z.string().optional().describe("Routing policy; default: predicted_cost."),
     maxBodyMiB: z.number().positive().default(16),
     drainSeconds: z.int().min(30).max(3600).default(300),

@@ -1,8 +1,7 @@
 import { execFile, execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { once } from "node:events";
 import { mkdtemp, open, rm, stat, writeFile } from "node:fs/promises";
-import { connect, createServer, type AddressInfo } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,6 +12,7 @@ import { DirectEngine } from "../../runtime/agent/downloads/direct/engine.ts";
 import { createSource } from "../../runtime/agent/sources/index.ts";
 import type { Algorithm, Checksum } from "../../runtime/agent/sources/source.ts";
 import { makeCertificate } from "../fakes/range-server-tls.ts";
+import { freePort } from "../support/servers/free-port.ts";
 
 const help = `Measures downloads from an nginx on this machine, in alternating rounds; the medians are printed.
 
@@ -194,15 +194,6 @@ http {
       await exited;
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo; // a TCP server that listens has one
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 async function listening(port: number): Promise<void> {

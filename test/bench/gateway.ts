@@ -18,7 +18,7 @@ Usage: npm run bench:gateway -- [--only small|large|streams|memory] [--seconds 3
 
 "Per core" is per second of the proxy's own processor time, user and system: what it does when it has a core for itself,
 whatever else runs on this machine. Compare figures of one run only. "bare Node server" answers by itself, without an
-upstream: no proxy in Node comes near it. Needs Linux with two cores. Contenders: nginx and wrk
+upstream: no proxy in Node comes near it. Takes about 12 minutes. Needs Linux with two cores. Contenders: nginx and wrk
 where they are installed, and @portkey-ai/gateway after \`npm ci --prefix test/bench/gateway\`.
 `;
 

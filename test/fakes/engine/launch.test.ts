@@ -6,7 +6,8 @@ import type { EngineCall, EnginePlace } from "../../../runtime/engines/engine.ts
 import { engineOf } from "../../../runtime/engines/index.ts";
 import { readSignals } from "../../../runtime/engines/signals.ts";
 import { temporaryFolder } from "../../support/folders.ts";
-import { freePort, simulatorProgram, spawnSimulator } from "./spawn.ts";
+import { freePort } from "../../support/servers/free-port.ts";
+import { simulatorProgram, spawnSimulator } from "./spawn.ts";
 
 type Simulated = Exclude<EngineKind, "embedded">;
 

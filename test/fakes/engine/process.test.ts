@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { temporaryFolder } from "../../support/folders.ts";
 import type { Settings } from "./faults.ts";
-import { freePort, readState, setFaults, spawnSimulator } from "./spawn.ts";
+import { freePort } from "../../support/servers/free-port.ts";
+import { readState, setFaults, spawnSimulator } from "./spawn.ts";
 
 /** A model folder with a `sim.json`, and the command line of a vLLM that serves it. */
 async function placeModel(folder: string, settings: Settings = {}) {
