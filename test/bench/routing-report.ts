@@ -112,7 +112,7 @@ async function highestSpeed(
 const seconds = (ms: number): string => (ms / 1_000).toFixed(2);
 
 /** Prints rows as a table. */
-export function printRows({ name, speed }: Workload, rows: readonly Row[]): void {
+export function printRows({ name, speed, search }: Workload, rows: readonly Row[]): void {
   const lines = [
     `${name}, speed ${speed}: TTFT in s, hits and goodput as shares, goal ${goal.ttftMs / 1_000} s and ${goal.tokenMs} ms a token`,
     "policy                   p50     p95     p99    hits  goodput  tokens/s  capacity  of each seed",
@@ -130,18 +130,21 @@ export function printRows({ name, speed }: Workload, rows: readonly Row[]): void
       ].join(" "),
     ),
   ];
-  process.stdout.write(`${[...lines, ...verdicts(rows)].join("\n")}\n\n`);
+  process.stdout.write(`${[...lines, ...verdicts(rows, search)].join("\n")}\n\n`);
 }
 
 /** Whether the default policy beats those that others run by default. */
-function verdicts(rows: readonly Row[]): string[] {
+function verdicts(rows: readonly Row[], { high, precision }: SpeedSearch): string[] {
   const own = rows.find(({ policy }) => policy === "predicted_cost");
   if (own === undefined) return [];
   return rows
     .filter(({ policy }) => policy === "weighted" || policy === "chwbl")
     .map((row) => {
-      const met = own.capacity > row.capacity && own.ttftP95Ms <= row.ttftP95Ms;
+      const isBetter = own.capacity > row.capacity && own.ttftP95Ms <= row.ttftP95Ms;
+      // Where both serve the fastest that is tried, nothing was compared.
+      const isOpen = Math.min(own.capacity, row.capacity) * precision >= high;
+      const verdict = isOpen ? "undecided, both serve all that is tried" : isBetter ? "met" : "MISSED";
       const [capacity, wait] = [own.capacity / row.capacity, own.ttftP95Ms / row.ttftP95Ms];
-      return `predicted_cost has ${capacity.toFixed(2)} x the capacity and ${wait.toFixed(2)} x the TTFT p95 of ${row.policy}: ${met ? "met" : "MISSED"}`;
+      return `predicted_cost has ${capacity.toFixed(2)} x the capacity and ${wait.toFixed(2)} x the TTFT p95 of ${row.policy}: ${verdict}`;
     });
 }
