@@ -35,5 +35,6 @@ export interface Exchange {
   readonly recorder: Recorder | null;
   /** Null where nothing is traced. */
   readonly trace: RequestTrace | null;
+  /** Tells when the client leaves. */
   readonly client: Leaving;
 }

@@ -35,8 +35,7 @@ export function forwardedList(headers: IncomingHttpHeaders, stops: ReadonlySet<s
   return kept;
 }
 
-/** The same as a table. */
-export function forwardedTable(headers: IncomingHttpHeaders, stops: ReadonlySet<string>): Record<string, string> {
-  const list = forwardedList(headers, stops);
+/** A list of names and values as a table. */
+export function tableOf(list: readonly string[]): Record<string, string> {
   return Object.fromEntries(list.flatMap((name, at) => (at % 2 === 0 ? [[name, list[at + 1] ?? ""]] : [])));
 }

@@ -1,4 +1,5 @@
 import { PenstockError } from "../../contracts/errors.ts";
+import { tableOf } from "../../lib/forward-headers.ts";
 import type { Outlet } from "../../lib/outlet.ts";
 import type { RequestHooks } from "./request-hooks.ts";
 import { SseCutter, textOf, type SseItem } from "./sse-items.ts";
@@ -200,10 +201,6 @@ export class HookedOutlet implements Outlet {
 function unsized(headers: Readonly<Record<string, string>>): string[] {
   const { "content-length": _, ...others } = headers;
   return Object.entries(others).flat();
-}
-
-function tableOf(list: readonly string[]): Record<string, string> {
-  return Object.fromEntries(list.flatMap((name, at) => (at % 2 === 0 ? [[name, list[at + 1] ?? ""]] : [])));
 }
 
 function parse(body: Buffer): unknown {

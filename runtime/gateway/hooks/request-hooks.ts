@@ -2,7 +2,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import { z } from "zod";
 import { PenstockError } from "../../contracts/errors.ts";
 import type { Principal } from "../../contracts/tenant.ts";
-import { forwardedTable, stopping } from "../../lib/forward-headers.ts";
+import { forwardedList, stopping, tableOf } from "../../lib/forward-headers.ts";
 import { refusalCodes, type HookRequest, type HookResponse } from "./hook.ts";
 import type { LoadedHook, Taken } from "./loaded-hook.ts";
 import { isJson, type SseItem } from "./sse-items.ts";
@@ -15,7 +15,7 @@ const changedRequest = z.strictObject({ body: z.record(z.string(), z.unknown()) 
 const changedAnswer = z.strictObject({ body: z.unknown() });
 const eventAnswers = z.array(z.union([z.undefined(), refusal, z.array(z.unknown()).max(10_000)]));
 
-/** What hooks see of no header: by which clients say who they are. */
+/** Hooks see no header by which clients say who they are. */
 const withoutCredentials = stopping(["authorization", "x-api-key", "cookie"]);
 
 /** What hooks may know of a request and of who sends it. */
@@ -24,7 +24,7 @@ export function aboutOf(
   { tenant, credentialId }: Principal,
   headers: IncomingHttpHeaders,
 ): About {
-  return { ...request, tenant: tenant.id, credentialId, headers: forwardedTable(headers, withoutCredentials) };
+  return { ...request, tenant: tenant.id, credentialId, headers: tableOf(forwardedList(headers, withoutCredentials)) };
 }
 
 let streams = 0;

@@ -66,14 +66,14 @@ export async function generate(
     }
     const principal = await options.identify(incoming);
     const { bounds } = options;
-    const keepsFields = !options.hooks.none;
-    const request = await readRequest(path, { incoming, bounds, keepsFields });
+    const isHooked = !options.hooks.none;
+    const request = await readRequest(path, { incoming, bounds, keepsFields: isHooked });
     const resolved = resolve(principal, request, options);
     ending.model = resolved.model.spec.id;
     const call: Call = { id, path, principal, request, resolved, arrivedMs, client, trace };
     const env = { incoming, outgoing };
     trace?.named(namesOf(call));
-    ending.status = await (keepsFields ? answerHooked(env, call, options) : answer(env, call, options));
+    ending.status = await (isHooked ? answerHooked(env, call, options) : answer(env, call, options));
   } catch (thrown) {
     failure = toPenstockError(thrown);
     ending.status = failure.code === "client_closed" ? "client_left" : String(failure.kind.status);
