@@ -100,7 +100,10 @@ export class Relay {
     const { origin, path, method, headers, body } = request;
     const { firstByteTimeoutMs: headersTimeout, betweenBytesTimeoutMs: bodyTimeout } = request;
     const options = { origin, path, method, headers, body, headersTimeout, bodyTimeout };
-    sendInTurn(() => this.#agent.dispatch(options, handler));
+    const dispatch = (): unknown => this.#agent.dispatch(options, handler);
+    // A stream that fails before somebody listens to it would end the process.
+    if (body === null || Buffer.isBuffer(body)) sendInTurn(dispatch);
+    else dispatch();
     return promise;
   }
 

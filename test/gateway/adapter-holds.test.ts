@@ -41,18 +41,36 @@ test("100 requests for an adapter that is not there cause one load, and all are 
   expect([under.agent.adapterLoads, under.agent.loads]).toEqual([1, 1]);
 });
 
+function upload({ gateway }: GatewayUnderTest): Promise<Response> {
+  const body = new FormData();
+  body.append("model", "m:pirate");
+  body.append("file", new Blob([new Uint8Array(1_000)]), "a.wav");
+  const headers = { authorization: `Bearer ${apiKey}` };
+  return fetch(`${gateway.url}/v1/audio/transcriptions`, { method: "POST", headers, body });
+}
+
 test("an upload, which cannot be sent twice, waits before it is sent", async () => {
   await using under = await served();
-  const upload = () => {
-    const body = new FormData();
-    body.append("model", "m:pirate");
-    body.append("file", new Blob([new Uint8Array(1_000)]), "a.wav");
-    const headers = { authorization: `Bearer ${apiKey}` };
-    return fetch(`${under.gateway.url}/v1/audio/transcriptions`, { method: "POST", headers, body });
-  };
-  expect((await upload()).status).toBe(200);
-  expect((await upload()).status).toBe(200);
+  expect((await upload(under)).status).toBe(200);
+  expect((await upload(under)).status).toBe(200);
   expect(under.agent.adapterLoads).toBe(1);
+});
+
+test.each([
+  ["an upload", upload],
+  ["a chat", (under: GatewayUnderTest) => under.post("/v1/chat/completions", withAdapter)],
+])("an adapter that %s cannot have says nothing against the replica", async (_, send) => {
+  const error = {
+    message: "its rank is too high",
+    type: "invalid_request_error",
+    code: "adapter_invalid",
+    param: null,
+  };
+  await using under = await served({ onLoadAdapter: () => Promise.reject(new LoadFailure({ error })) });
+  const refused = await send(under);
+  expect(await refused.json()).toMatchObject({ error: { code: "adapter_invalid" } });
+  const { model } = under.gateway.registry.catalog.resolve("m");
+  expect(under.gateway.registry.replicas(model)).toHaveLength(1);
 });
 
 test("while every place for an adapter is in use, requests wait and the agent is asked again", async () => {

@@ -1,11 +1,12 @@
-import { createServer, type RequestListener } from "node:http";
-import type { AddressInfo } from "node:net";
+import { createServer, IncomingMessage, ServerResponse, type RequestListener } from "node:http";
+import { Socket, type AddressInfo } from "node:net";
 import { Readable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { anthropicErrorBody } from "../../runtime/contracts/anthropic.ts";
 import { PenstockError } from "../../runtime/contracts/errors.ts";
 import { Relay, type RelayRequest, type RelayResult, type RelayTap } from "../../runtime/lib/relay.ts";
+import { Reply } from "../../runtime/lib/reply.ts";
 import { rawConnection } from "./raw-http.ts";
 
 /** A server on loopback that is gone at the end of its block. */
@@ -127,6 +128,19 @@ test("a body that fails on its way says why", async () => {
   );
   const { response, text } = await through((incoming) => void incoming.resume(), { body });
   expect([response.status, text]).toEqual([413, "body_too_large"]);
+});
+
+test("a body that fails before anything of it was sent says why too", async () => {
+  await using upstream = await listen((incoming) => void incoming.resume());
+  const relay = new Relay({ keepAlive: true });
+  const body = new Readable({ read: () => undefined });
+  const outgoing = new Reply(new ServerResponse(new IncomingMessage(new Socket())));
+  const timeouts = { firstByteTimeoutMs: 5_000, betweenBytesTimeoutMs: 5_000 };
+  const request = { origin: upstream.url, path: "/", body, ...timeouts };
+  const result = relay.relay({ ...request, method: "POST", headers: [] }, outgoing);
+  body.destroy(new PenstockError("body_too_large", "Too large."));
+  await expect(result).rejects.toMatchObject({ code: "body_too_large" });
+  await relay.close();
 });
 
 test("a slow upstream holds back who writes to it", async () => {

@@ -87,36 +87,32 @@ async function atHome(exchange: Exchange, options: ForwardOptions): Promise<Rela
     const { replica } = routed;
     // As `using`, which costs each request microseconds.
     try {
+      // An adapter that an upload cannot have says nothing against the replica either.
       if (!isResendable(exchange) && lacksAdapter(replica, exchange)) {
         const reason = await loadAdapterOn(replica, exchange, options);
         if (reason !== null) throw reason;
       }
-      if (!options.hedging.applies(exchange)) {
-        const result = await relayTo(routed, exchange, options);
-        registry.markGood(replica);
-        return result;
+      try {
+        return await answerOf(routed, exchange, options);
+      } catch (thrown) {
+        let error = toPenstockError(thrown);
+        if (error.code === "adapter_not_ready" && attempt < maxAttempts && isResendable(exchange)) {
+          // Not in the books while it waits; then it is chosen anew, and likely the same.
+          routed[Symbol.dispose]();
+          const reason = await loadAdapterOn(replica, exchange, options);
+          if (reason === null) continue;
+          error = reason;
+          // An adapter that cannot be had says nothing against the replica.
+          if (!notTaken.has(error.code)) throw error;
+        }
+        if (error.code === "client_closed" || error.code === "adapter_not_ready") throw error;
+        registry.markNotReady(replica);
+        tried.add(replica.agentUrl);
+        if (error.code === "engine_died") killed += 1;
+        if (attempt === maxAttempts || !mayTryAgain(error, killed) || !isResendable(exchange)) throw error;
+        // A request that kills every engine it meets must not meet them all: once more, and elsewhere.
+        if (killed === 1 && registry.replicas(exchange.model).every(({ agentUrl }) => tried.has(agentUrl))) throw error;
       }
-      const won = await raced(routed, exchange, options);
-      registry.markGood(won.replica);
-      return won.result;
-    } catch (thrown) {
-      let error = toPenstockError(thrown);
-      if (error.code === "adapter_not_ready" && attempt < maxAttempts && isResendable(exchange)) {
-        // Not in the books while it waits; then it is chosen anew, and likely the same.
-        routed[Symbol.dispose]();
-        const reason = await loadAdapterOn(replica, exchange, options);
-        if (reason === null) continue;
-        error = reason;
-        // An adapter that cannot be had says nothing against the replica.
-        if (!notTaken.has(error.code)) throw error;
-      }
-      if (error.code === "client_closed" || error.code === "adapter_not_ready") throw error;
-      registry.markNotReady(replica);
-      tried.add(replica.agentUrl);
-      if (error.code === "engine_died") killed += 1;
-      if (attempt === maxAttempts || !mayTryAgain(error, killed) || !isResendable(exchange)) throw error;
-      // A request that kills every engine it meets must not meet them all: once more, and elsewhere.
-      if (killed === 1 && registry.replicas(exchange.model).every(({ agentUrl }) => tried.has(agentUrl))) throw error;
     } finally {
       routed[Symbol.dispose]();
     }
@@ -182,7 +178,16 @@ async function loadAdapterOn(
   }
 }
 
-/** The answer of the replica that was chosen, or of a second one when that is slow. */
+/** Has the replica that was chosen answer, or a second one when that is slow. */
+async function answerOf(routed: Routed, exchange: Exchange, options: ForwardOptions): Promise<RelayResult> {
+  const { hedging, registry } = options;
+  const isHedged = hedging.applies(exchange);
+  const won = isHedged ? await raced(routed, exchange, options) : null;
+  const result = won === null ? await relayTo(routed, exchange, options) : won.result;
+  registry.markGood(won === null ? routed.replica : won.replica);
+  return result;
+}
+
 function raced(routed: Routed, exchange: Exchange, options: ForwardOptions): Promise<Won> {
   const { hedging, routing, registry } = options;
   return hedging.race(routed, exchange, {

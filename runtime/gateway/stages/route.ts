@@ -67,7 +67,7 @@ export class Routing {
       route?.end(now);
       return null;
     }
-    return new Choice(replica, route, exchange.account.tap);
+    return new ChosenReplica(replica, route, exchange.account.tap);
   }
 
   /** A replica for the same request once more: another one whose queue is not longer; null when there is none. */
@@ -127,7 +127,7 @@ function within(claimed: number | null, most: number): number | null {
 }
 
 /** A replica that was chosen, and the tap that tells of its first byte. */
-class Choice implements Routed, RelayTap {
+class ChosenReplica implements Routed, RelayTap {
   readonly replica: Replica;
   readonly #route: Route;
   readonly #inner: RelayTap;
