@@ -12,6 +12,7 @@ import { startExternalScaler } from "./demand/external-scaler.ts";
 import { Agents } from "./fleet/agents.ts";
 import { FleetSnapshots } from "./fleet/snapshots.ts";
 import { direct, gatewayApp } from "./http/app.ts";
+import { tuneHeap } from "./heap.ts";
 import { Hooks } from "./hooks/hooks.ts";
 import { AddressList } from "./identity/addresses.ts";
 import { exposeModelTimes, UsageCounters } from "./metering/counters.ts";
@@ -71,6 +72,7 @@ const usageFileBounds = { maxBytes: 100 * 2 ** 20, maxFiles: 10 };
 
 /** Builds and starts a gateway. Models that are `warm` begin to load at once. Throws `port_in_use`. */
 export async function startGateway(options: GatewayOptions, log: Logger): Promise<Gateway> {
+  tuneHeap();
   await using stack = new AsyncDisposableStack();
   let draining = false;
   const { agents, reload, ...parts } = await buildParts(options, { stack, log });

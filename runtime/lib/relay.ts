@@ -1,8 +1,9 @@
 import type { IncomingHttpHeaders } from "node:http";
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { Agent, type Dispatcher } from "undici";
 import { PenstockError } from "../contracts/errors.ts";
 import { forwardedList, stopping } from "./forward-headers.ts";
+import type { RelayBody, SentBody } from "./long-body.ts";
 import { parsedBody, refusalError, upstreamError } from "./relay-errors.ts";
 import type { Outlet } from "./outlet.ts";
 import { writeSseError } from "./sse.ts";
@@ -41,8 +42,8 @@ export interface RelayRequest {
   readonly method: Dispatcher.HttpMethod;
   /** Names, each followed by its value. */
   readonly headers: string[];
-  /** A stream is sent once, as fast as the upstream takes it; when it fails with an error of the table, so does this. */
-  readonly body: Buffer | Readable | null;
+  /** A stream is sent as fast as the upstream takes it; when it fails with an error of the table, so does this. */
+  readonly body: RelayBody | null;
   /** How long the upstream may take until its status line: a whole answer, when it does not stream. */
   readonly firstByteTimeoutMs: number;
   /** How long the upstream may be silent inside a body, and the client may leave what came of it unread. */
@@ -97,13 +98,15 @@ export class Relay {
   relay(request: RelayRequest, outgoing: Outlet): Promise<RelayResult> {
     const { promise, resolve, reject } = Promise.withResolvers<RelayResult>();
     const handler = new RelayHandler(request, outgoing, { resolve, reject });
-    const { origin, path, method, headers, body } = request;
+    const { origin, path, method, headers } = request;
+    // undici sends whatever can be iterated, of which its types do not tell.
+    const body = request.body as Exclude<RelayRequest["body"], SentBody>;
     const { firstByteTimeoutMs: headersTimeout, betweenBytesTimeoutMs: bodyTimeout } = request;
     const options = { origin, path, method, headers, body, headersTimeout, bodyTimeout };
     const dispatch = (): unknown => this.#agent.dispatch(options, handler);
     // A stream that fails before somebody listens to it would end the process.
-    if (body === null || Buffer.isBuffer(body)) sendInTurn(dispatch);
-    else dispatch();
+    if (body instanceof Readable) dispatch();
+    else sendInTurn(dispatch);
     return promise;
   }
 

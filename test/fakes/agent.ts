@@ -18,6 +18,8 @@ export interface FakeAgentBehaviour {
   onLoadAdapter?(name: string): Promise<void>;
   /** What a heartbeat says in place of the truth. */
   onHeartbeat?(truth: Heartbeat): unknown;
+  /** Sees a relayed request before its body is read; true: it was dealt with. */
+  onArrival?(incoming: IncomingMessage, outgoing: ServerResponse): boolean;
   /** Answers a relayed request. */
   onInfer?(incoming: IncomingMessage, outgoing: ServerResponse, body: string): void | Promise<void>;
 }
@@ -70,6 +72,8 @@ export async function startFakeAgent(behaviour: FakeAgentBehaviour = {}, address
   return agent;
 
   async function handle(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    if (incoming.url?.startsWith("/infer/") === true && agent.behaviour.onArrival?.(incoming, outgoing) === true)
+      return;
     const body = await text(incoming).catch(() => "");
     if (incoming.headers.authorization !== `Bearer ${agent.token}`) return void outgoing.writeHead(401).end();
     const path = incoming.url ?? "";

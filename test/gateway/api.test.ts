@@ -2,18 +2,19 @@ import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { PenstockError } from "../../runtime/contracts/errors.ts";
 import { readJsonCall } from "../../runtime/gateway/api/call.ts";
-import { editBody, renameModel } from "../../runtime/gateway/api/edit-body.ts";
+import { applied, editBody, renameModel } from "../../runtime/gateway/api/edit-body.ts";
 import { endpointOf, endpointPaths, errorBodyOf, type EndpointPath } from "../../runtime/gateway/api/endpoints.ts";
 import { examples } from "../../runtime/gateway/api/examples.ts";
 import { openApiDocument } from "../../runtime/gateway/api/openapi.ts";
 import { referencePage } from "../../runtime/gateway/api/reference.ts";
 
 const bytes = (value: unknown): Buffer => Buffer.from(typeof value === "string" ? value : JSON.stringify(value));
+const how = { allowedHosts: ["a.example", ".b.example"], whole: false };
 const user = (content: unknown) => ({ model: "m", messages: [{ role: "user", content }] });
 
 function refusal(path: EndpointPath, body: unknown, hosts: readonly string[] = []): PenstockError {
   try {
-    readJsonCall(path, bytes(body), hosts);
+    readJsonCall(path, bytes(body), { allowedHosts: hosts, whole: false });
   } catch (error) {
     if (error instanceof PenstockError) return error;
     throw error;
@@ -23,9 +24,9 @@ function refusal(path: EndpointPath, body: unknown, hosts: readonly string[] = [
 
 test.each(endpointPaths.filter((path) => endpointOf(path).body === "json"))("the example of %s is valid", (path) => {
   const example = bytes({ ...examples[path], of_the_engine_alone: [1] });
-  const call = readJsonCall(path, example, []);
+  const call = readJsonCall(path, example, how);
   expect(call.model).toBe("my-model");
-  expect(call.body).toBe(example);
+  expect(applied(call.body)).toBe(example);
 });
 
 test.each<[EndpointPath, unknown, string]>([
@@ -61,18 +62,18 @@ describe("usage of a stream", () => {
   const stream = { ...user("hi"), stream: true };
 
   test("is asked for when the client did not, and its event is hidden", () => {
-    const call = readJsonCall("/v1/chat/completions", bytes(stream), []);
+    const call = readJsonCall("/v1/chat/completions", bytes(stream), how);
     expect(call.hidesUsage).toBe(true);
-    expect(JSON.parse(call.body.toString())).toEqual({ ...stream, stream_options: { include_usage: true } });
+    expect(JSON.parse(applied(call.body).toString())).toEqual({ ...stream, stream_options: { include_usage: true } });
   });
 
   test("keeps the client's other stream options", () => {
     const call = readJsonCall(
       "/v1/completions",
       bytes('{"model":"m","prompt":"a","stream":true,"stream_options":{"x":1}}'),
-      [],
+      how,
     );
-    expect(JSON.parse(call.body.toString())).toMatchObject({ stream_options: { x: 1, include_usage: true } });
+    expect(JSON.parse(applied(call.body).toString())).toMatchObject({ stream_options: { x: 1, include_usage: true } });
   });
 
   test.each<[EndpointPath, object]>([
@@ -82,8 +83,8 @@ describe("usage of a stream", () => {
     ["/v1/responses", { model: "m", input: "x", stream: true }],
   ])("is left alone otherwise: %s %j", (path, body) => {
     const sent = bytes(body);
-    const call = readJsonCall(path, sent, []);
-    expect(call.body).toBe(sent);
+    const call = readJsonCall(path, sent, how);
+    expect(applied(call.body)).toBe(sent);
     expect(call.hidesUsage).toBe(false);
   });
 });
@@ -94,13 +95,15 @@ test("an edit changes the named fields, and nothing else", () => {
   fc.assert(
     fc.property(fields, fields, space, (parsed, changes, padding) => {
       const body = Buffer.from(`${padding}${JSON.stringify(parsed, null, padding)}${padding}`);
-      const edited = editBody(body, JSON.parse(body.toString()), changes);
+      const edited = applied(editBody(body, JSON.parse(body.toString()), changes));
       expect(JSON.parse(edited.toString())).toEqual(JSON.parse(JSON.stringify({ ...parsed, ...changes })));
     }),
   );
 });
 
 describe("another model", () => {
+  const renaming = (body: string, from: string, to: string): string =>
+    applied(renameModel({ bytes: Buffer.from(body), edits: [] }, from, to)).toString();
   const names = fc.oneof(fc.constantFrom("m", "model", "m:one", 'a"b', "\\"), fc.string());
   const inner = fc.constantFrom<unknown>(1, "model", '"model"', { model: "m" }, [{ model: "m" }], {
     "mod\\u0065l": "m",
@@ -116,15 +119,21 @@ describe("another model", () => {
         const parsed: Record<string, unknown> = { ...before, model: from, ...after };
         parsed["model"] = from;
         const body = request.padding + JSON.stringify(parsed, null, request.padding) + request.padding;
-        const renamed = renameModel(Buffer.from(body), from, to);
-        expect(JSON.parse(renamed.toString())).toEqual({ ...parsed, model: to });
+        expect(JSON.parse(renaming(body, from, to))).toEqual({ ...parsed, model: to });
       }),
     );
   });
 
   test("leaves every other byte of a long conversation as it is", () => {
-    const body = Buffer.from('{ "messages" :[{"content":"a \\"model\\": \\u00e4"}],"model"\n: "m", "x":1.0 }');
-    expect(renameModel(body, "m", "m:one").toString()).toBe(body.toString().replace('"m"', '"m:one"'));
+    const body = '{ "messages" :[{"content":"a \\"model\\": \\u00e4"}],"model"\n: "m", "x":1.0 }';
+    expect(renaming(body, "m", "m:one")).toBe(body.replace('"m"', '"m:one"'));
+  });
+
+  test("is named beside what metering adds", () => {
+    const body = bytes({ stream: true, model: "m", x: { y: 1 } });
+    const edited = editBody(body, { stream: true, model: "m", x: 1 }, { added: 1 });
+    const renamed = applied(renameModel(edited, "m", "longer")).toString();
+    expect(renamed).toBe('{"stream":true,"model":"longer","x":{"y":1},"added":1}');
   });
 
   test.each([
@@ -137,8 +146,7 @@ describe("another model", () => {
     '{"x":"model","model":"m"}',
     '{"x":["model"],"y":{"model" :"m"},"model":"m"}',
   ])("is found wherever it stands: %s", (body) => {
-    const renamed = renameModel(Buffer.from(body), "m", "n").toString();
-    expect(JSON.parse(renamed)).toEqual({ ...JSON.parse(body), model: "n" });
+    expect(JSON.parse(renaming(body, "m", "n"))).toEqual({ ...JSON.parse(body), model: "n" });
   });
 });
 
@@ -221,7 +229,7 @@ describe("addresses", () => {
       },
     ],
   ])("pass: %s", (_, body) => {
-    expect(readJsonCall("/v1/chat/completions", bytes(body), ["a.example", ".b.example"]).model).toBe("m");
+    expect(readJsonCall("/v1/chat/completions", bytes(body), how).model).toBe("m");
   });
 
   test("content that nests without end is refused, not followed", () => {

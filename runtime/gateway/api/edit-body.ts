@@ -1,24 +1,48 @@
 import { parseJson } from "../../contracts/validate.ts";
+import { editedLength, type Edit } from "../../lib/long-body.ts";
+
+/** A JSON object, and what is changed in it on its way to the engine. */
+export interface EditedBody {
+  readonly bytes: Buffer;
+  /** In order of their place. Empty: `bytes` as they are. */
+  readonly edits: readonly Edit[];
+}
+
+/** The body with its edits made. */
+export function applied({ bytes, edits }: EditedBody): Buffer {
+  if (edits.length === 0) return bytes;
+  const pieces: Buffer[] = [];
+  let at = 0;
+  for (const edit of edits) {
+    pieces.push(bytes.subarray(at, edit.at), edit.adds);
+    at = edit.at + edit.removes;
+  }
+  pieces.push(bytes.subarray(at));
+  return Buffer.concat(pieces, editedLength(bytes.length, edits));
+}
 
 /**
- * The same JSON object with other values for some of its fields. `parsed` is what `body` says, and an object.
+ * The same JSON object with other values for some of its fields. `fields` are those that it has; their values are not
+ * looked at.
  * New fields are put before the closing brace, so that what the client wrote stays as it was, byte for byte, and is
  * not read again. Only a field that is there already costs writing the whole anew.
  */
 export function editBody(
-  body: Buffer,
-  parsed: Readonly<Record<string, unknown>>,
+  bytes: Buffer,
+  fields: Readonly<Record<string, unknown>>,
   changes: Readonly<Record<string, unknown>>,
-): Buffer {
-  if (Object.keys(changes).some((name) => Object.hasOwn(parsed, name))) {
-    return Buffer.from(JSON.stringify({ ...parsed, ...changes }));
-  }
+): EditedBody {
+  if (Object.keys(changes).some((name) => Object.hasOwn(fields, name))) return rewritten({ bytes, edits: [] }, changes);
   const added = JSON.stringify(changes).slice(1, -1);
-  if (added === "") return body;
+  if (added === "") return { bytes, edits: [] };
+  const comma = Object.keys(fields).length === 0 ? "" : ",";
   // The body is a JSON object, so nothing but white space follows its last brace.
-  const end = body.lastIndexOf("}");
-  const comma = Object.keys(parsed).length === 0 ? "" : ",";
-  return Buffer.concat([body.subarray(0, end), Buffer.from(`${comma}${added}}`)]);
+  return { bytes, edits: [{ at: bytes.lastIndexOf("}"), removes: 0, adds: Buffer.from(`${comma}${added}`) }] };
+}
+
+function rewritten(body: EditedBody, changes: Readonly<Record<string, unknown>>): EditedBody {
+  const all = parseJson(applied(body)) as object; // callers know that it is one
+  return { bytes: Buffer.from(JSON.stringify({ ...all, ...changes })), edits: [] };
 }
 
 const modelName = Buffer.from('"model"');
@@ -29,21 +53,20 @@ const escapedLetter = Buffer.from("\\u006");
  * The same JSON object, whose field `model` says `from`, with `to` in its place. Where the name `model` stands in it once,
  * as in nearly all, nothing else is read or written: a long conversation would take as long as all else that is done to it.
  */
-export function renameModel(body: Buffer, from: string, to: string): Buffer {
+export function renameModel(body: EditedBody, from: string, to: string): EditedBody {
+  const said = Buffer.from(JSON.stringify(from));
+  const at = placeOfModel(body.bytes, said);
+  if (at === -1) return rewritten(body, { model: to });
+  const rename: Edit = { at, removes: said.length, adds: Buffer.from(JSON.stringify(to)) };
+  return { bytes: body.bytes, edits: [rename, ...body.edits].toSorted((one, other) => one.at - other.at) };
+}
+
+/** Where `said` stands as the value of `model`; -1 when that takes reading the whole body. */
+function placeOfModel(body: Buffer, said: Buffer): number {
   const at = body.indexOf(modelName);
-  if (at !== -1 && at === body.lastIndexOf(modelName) && !body.includes(escapedLetter)) {
-    const start = skip(body, at + modelName.length);
-    const said = Buffer.from(JSON.stringify(from));
-    const isThere = start !== -1 && body.compare(said, 0, said.length, start, start + said.length) === 0;
-    if (isThere) {
-      return Buffer.concat([
-        body.subarray(0, start),
-        Buffer.from(JSON.stringify(to)),
-        body.subarray(start + said.length),
-      ]);
-    }
-  }
-  return editBody(body, parseJson(body) as Readonly<Record<string, unknown>>, { model: to }); // it was an object before
+  if (at === -1 || at !== body.lastIndexOf(modelName) || body.includes(escapedLetter)) return -1;
+  const start = skip(body, at + modelName.length);
+  return start !== -1 && body.compare(said, 0, said.length, start, start + said.length) === 0 ? start : -1;
 }
 
 /** Where the value begins whose name ends at `at`; -1 when that is no name. */

@@ -1,5 +1,6 @@
 import { PenstockError } from "../../contracts/errors.ts";
 import { fieldPath } from "../../contracts/validate.ts";
+import { isCut } from "./skim-json.ts";
 
 /** Where content with addresses in it may stand in a body of any endpoint. */
 const holders = [
@@ -75,9 +76,11 @@ function refuseUrl(url: string, path: readonly PropertyKey[], allowedHosts: read
   if (/^data:/i.test(url)) return;
   const parsed = URL.canParse(url) ? new URL(url) : null;
   const isWeb = parsed?.protocol === "https:" || parsed?.protocol === "http:";
+  // What was left out may be the host: what stands before an `@` is a user.
+  const isWhole = !isCut(url);
   // A user part is how one host is dressed up as another.
   const plain = parsed !== null && parsed.username === "" && parsed.password === "";
-  if (isWeb && plain && allowedHosts.some((allowed) => covers(allowed, parsed.hostname))) return;
+  if (isWeb && isWhole && plain && allowedHosts.some((allowed) => covers(allowed, parsed.hostname))) return;
   const param = fieldPath(path);
   throw new PenstockError(
     "invalid_value",

@@ -56,6 +56,7 @@ export async function generate(
   const ending = { model: "unknown", status: "client_left" };
   const trace = options.tracing?.begin(incoming, { id, path }) ?? null;
   let failure: PenstockError | null = null;
+  let request: ReadRequest | null = null;
   try {
     if (options.draining()) {
       // On a connection from before; the next one finds another gateway.
@@ -67,7 +68,7 @@ export async function generate(
     const principal = await options.identify(incoming);
     const { bounds } = options;
     const isHooked = !options.hooks.none;
-    const request = await readRequest(path, { incoming, bounds, keepsFields: isHooked });
+    request = await readRequest(path, { incoming, bounds, keepsFields: isHooked });
     const resolved = resolve(principal, request, options);
     ending.model = resolved.model.spec.id;
     const call: Call = { id, path, principal, request, resolved, arrivedMs, client, trace };
@@ -80,6 +81,7 @@ export async function generate(
     const log = options.log.child({ requestId: id, traceId: trace?.traceId });
     fail(outgoing, failure, { path, model: ending.model, log });
   } finally {
+    request?.release();
     options.meter.record({ endpoint: path, ...ending, seconds: (performance.now() - arrivedMs) / 1_000 });
     trace?.end(ending.status, failure);
     options.log.debug({ requestId: id, traceId: trace?.traceId, endpoint: path, ...ending }, "request ended");

@@ -1,5 +1,7 @@
 import type { IncomingHttpHeaders } from "node:http";
+import { Readable } from "node:stream";
 import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
+import type { RelayBody } from "../../lib/long-body.ts";
 import type { Relay, RelayGate, RelayResult } from "../../lib/relay.ts";
 import { endpointOf, errorBodyOf } from "../api/endpoints.ts";
 import type { Exchange } from "../exchange.ts";
@@ -132,13 +134,13 @@ function isOfKind(contentType: string, { request, path }: Exchange): boolean {
   return contentType.includes("json");
 }
 
-function headersFor({ incoming }: Exchange, options: ProviderOptions, body: unknown): Record<string, string> {
+function headersFor({ incoming }: Exchange, options: ProviderOptions, body: RelayBody): Record<string, string> {
   const headers: Record<string, string> = { [hopHeader]: "1", ...keyHeader(options) };
   for (const name of passedOn) {
     const value = incoming.headers[name];
     if (typeof value === "string") headers[name] = value;
   }
-  if (Buffer.isBuffer(body)) headers["content-length"] = String(body.length);
+  if (!(body instanceof Readable)) headers["content-length"] = String(body.length);
   return headers;
 }
 

@@ -1,6 +1,8 @@
-import { PenstockError, toPenstockError } from "../../contracts/errors.ts";
+import { Readable } from "node:stream";
+import { PenstockError, toPenstockError, type ErrorCode } from "../../contracts/errors.ts";
 import { adapterHeader } from "../../contracts/names.ts";
 import { forwardedList, stopping } from "../../lib/forward-headers.ts";
+import type { RelayBody } from "../../lib/long-body.ts";
 import type { Relay, RelayGate, RelayResult } from "../../lib/relay.ts";
 import { errorBodyOf } from "../api/endpoints.ts";
 import type { Exchange } from "../exchange.ts";
@@ -105,7 +107,7 @@ async function atHome(exchange: Exchange, options: ForwardOptions): Promise<Rela
           // An adapter that cannot be had says nothing against the replica.
           if (!notTaken.has(error.code)) throw error;
         }
-        if (error.code === "client_closed" || error.code === "adapter_not_ready") throw error;
+        if (sayNothingOfReplica.has(error.code)) throw error;
         registry.markNotReady(replica);
         tried.add(replica.agentUrl);
         if (error.code === "engine_died") killed += 1;
@@ -118,6 +120,9 @@ async function atHome(exchange: Exchange, options: ForwardOptions): Promise<Rela
     }
   }
 }
+
+/** What is wrong in a long string of a body may show only when the body must be written anew for an engine. */
+const sayNothingOfReplica: ReadonlySet<ErrorCode> = new Set(["client_closed", "adapter_not_ready", "invalid_json"]);
 
 function mayTryAgain({ code }: PenstockError, killed: number): boolean {
   return notTaken.has(code) || (code === "engine_died" && killed === 1);
@@ -262,12 +267,12 @@ function targetOf(url: string): URL {
 
 function headersFor(
   { incoming, id, adapter }: Exchange,
-  body: unknown,
+  body: RelayBody,
   { agentToken, traceHeaders }: RelayOptions,
 ): string[] {
   const headers = forwardedList(incoming.headers, traceHeaders === undefined ? ownHeaders : ownAndTrace);
   // A body in memory may have been edited; one that streams is as long as the client said.
-  const length = Buffer.isBuffer(body) ? String(body.length) : incoming.headers["content-length"];
+  const length = body instanceof Readable ? incoming.headers["content-length"] : String(body.length);
   if (length !== undefined) headers.push("content-length", length);
   headers.push("authorization", `Bearer ${agentToken}`, "x-request-id", id);
   if (adapter !== undefined) headers.push(adapterHeader, adapter);

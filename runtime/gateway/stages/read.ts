@@ -1,9 +1,8 @@
 import type { IncomingMessage } from "node:http";
-import type { Readable } from "node:stream";
 import { PenstockError } from "../../contracts/errors.ts";
-import { readBody } from "../../lib/http.ts";
+import { editedLength, LongBody, readLongBody, SentBody, type Edit, type RelayBody } from "../../lib/long-body.ts";
 import { readJsonCall, type JsonCall } from "../api/call.ts";
-import { renameModel } from "../api/edit-body.ts";
+import { applied, renameModel, type EditedBody } from "../api/edit-body.ts";
 import { endpointOf, type EndpointPath } from "../api/endpoints.ts";
 import { readFormCall } from "../api/form.ts";
 import { blockBytes, hashName, prefixHashes } from "../routing/prefix-hash.ts";
@@ -15,7 +14,9 @@ export interface ReadRequest {
   /** Whether the answer is a stream of server-sent events. */
   readonly streams: boolean;
   /** What goes to the engine, when it shall be told `engineModel`. A stream can be sent once. */
-  body(engineModel: string): Buffer | Readable;
+  body(engineModel: string): RelayBody;
+  /** It will not be sent any more: its memory is for others. */
+  release(): void;
   /** It can be sent again: a body in memory, not an upload that streams through. */
   readonly isWhole: boolean;
   /** What the JSON body says, for hooks; null for a form, and where it was not to be kept. */
@@ -72,7 +73,13 @@ export interface ReadFrom {
 export async function readRequest(path: EndpointPath, from: ReadFrom): Promise<ReadRequest> {
   const { incoming, bounds } = from;
   if (endpointOf(path).body === "multipart") return readForm(path, incoming, bounds);
-  return readJson(path, await readBody(incoming, bounds.maxBodyBytes), from);
+  const body = await readLongBody(incoming, bounds.maxBodyBytes);
+  try {
+    return readJson(path, body, from);
+  } catch (thrown) {
+    releaseOf(body);
+    throw thrown;
+  }
 }
 
 /** Checks a body that was changed here as if the client had sent it. Throws as `readRequest` does. */
@@ -84,11 +91,16 @@ export function readAgain(path: EndpointPath, body: Readonly<Record<string, unkn
   return readJson(path, bytes, from);
 }
 
-function readJson(path: EndpointPath, bytes: Buffer, { incoming, bounds, keepsFields }: ReadFrom): ReadRequest {
-  const { fields, ...call } = readJsonCall(path, bytes, bounds.allowedHosts);
-  return new JsonRequest(call, {
+function readJson(path: EndpointPath, body: Buffer | LongBody, from: ReadFrom): ReadRequest {
+  const { incoming, bounds, keepsFields } = from;
+  const call = readJsonCall(path, bytesOf(body), { allowedHosts: bounds.allowedHosts, whole: keepsFields });
+  const { fields, cutDataBytes } = call;
+  return new JsonRequest(body, call, {
     fields: keepsFields ? fields : null,
-    promptTokens: endpointOf(path).usage === "never" ? 0 : promptTokensOf(call.body, fields),
+    promptTokens:
+      endpointOf(path).usage === "never"
+        ? 0
+        : promptTokensOf(editedLength(call.body.bytes.length, call.body.edits) - cutDataBytes, fields),
     maxTokens: maxTokensOf(path, fields),
     sessionKey: text(fields["prompt_cache_key"]) ?? text(fields["user"]) ?? text(incoming.headers[sessionHeader]),
     isDeterministic: isDeterministic(path, fields),
@@ -106,16 +118,21 @@ class JsonRequest implements ReadRequest {
   readonly maxTokens: number | undefined;
   readonly sessionKey: string | null;
   readonly isDeterministic: boolean;
-  readonly #body: Buffer;
+  readonly #body: Buffer | LongBody;
+  readonly #edits: readonly Edit[];
 
   constructor(
-    { model, streams, hidesUsage, body }: Omit<JsonCall, "fields">,
+    body: Buffer | LongBody,
+    call: JsonCall,
     told: Pick<ReadRequest, "fields" | "promptTokens" | "maxTokens" | "sessionKey" | "isDeterministic">,
   ) {
-    this.model = model;
-    this.streams = streams;
-    this.hidesUsage = hidesUsage;
-    this.#body = body;
+    this.model = call.model;
+    this.streams = call.streams;
+    this.hidesUsage = call.hidesUsage;
+    const isTheirs = call.body.bytes === bytesOf(body);
+    if (!isTheirs) releaseOf(body);
+    this.#body = isTheirs ? body : call.body.bytes;
+    this.#edits = call.body.edits;
     this.fields = told.fields;
     this.promptTokens = told.promptTokens;
     this.maxTokens = told.maxTokens;
@@ -124,16 +141,31 @@ class JsonRequest implements ReadRequest {
   }
 
   get bytes(): number {
-    return this.#body.length;
+    return editedLength(this.#body.length, this.#edits);
   }
 
-  body(engineModel: string): Buffer {
-    return engineModel === this.model ? this.#body : renameModel(this.#body, this.model, engineModel);
+  body(engineModel: string): RelayBody {
+    const body: EditedBody = { bytes: bytesOf(this.#body), edits: this.#edits };
+    const told = engineModel === this.model ? body : renameModel(body, this.model, engineModel);
+    const isLong = this.#body instanceof LongBody && told.bytes === body.bytes;
+    return isLong ? new SentBody(this.#body, told.edits) : applied(told);
   }
 
   prefix(seed: string): Uint32Array {
-    return this.#body.length < blockBytes ? noBlocks : prefixHashes(promptOf(this.#body), hashName(seed));
+    return this.bytes < blockBytes ? noBlocks : prefixHashes(promptOf(bytesOf(this.#body)), hashName(seed));
   }
+
+  release(): void {
+    releaseOf(this.#body);
+  }
+}
+
+function bytesOf(body: Buffer | LongBody): Buffer {
+  return body instanceof LongBody ? body.bytes : body;
+}
+
+function releaseOf(body: Buffer | LongBody): void {
+  if (body instanceof LongBody) body.release();
 }
 
 async function readForm(path: EndpointPath, incoming: IncomingMessage, bounds: ReadBounds): Promise<ReadRequest> {
@@ -152,6 +184,7 @@ async function readForm(path: EndpointPath, incoming: IncomingMessage, bounds: R
     sessionKey: null,
     isDeterministic: false,
     prefix: () => noBlocks,
+    release: () => undefined,
   };
 }
 
@@ -164,11 +197,11 @@ function promptOf(body: Buffer): Buffer {
   return body;
 }
 
-function promptTokensOf(body: Buffer, fields: Readonly<Record<string, unknown>>): number {
+function promptTokensOf(bytes: number, fields: Readonly<Record<string, unknown>>): number {
   // Pictures in base64 are no tokens of four bytes. Found in what was parsed: to search the bytes takes as long as to hash.
   const pictures = { count: 0, length: 0 };
   countPictures(fields, pictures, 0);
-  return Math.ceil((body.length - pictures.length) / 4) + pictures.count * imageTokens;
+  return Math.ceil((bytes - pictures.length) / 4) + pictures.count * imageTokens;
 }
 
 /** No API has a `data:` address deeper than this. */

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
+import { Readable } from "node:stream";
 import { Counter, type Registry } from "prom-client";
 import type { Logger } from "../../lib/log.ts";
 import type { RelayResult, RelayTap } from "../../lib/relay.ts";
@@ -52,10 +53,12 @@ export class ResponseCache {
     if (!request.isDeterministic || !this.#models.has(model.spec.id)) return null;
     if (/no-cache|no-store/i.test(incoming.headers["cache-control"] ?? "")) return null;
     const body = request.body(model.name);
-    if (!Buffer.isBuffer(body)) return null;
+    if (body instanceof Readable) return null;
     // Two clients of whom one hides the usage that metering asked for send the engine the same body.
     const who = JSON.stringify([principal.tenant.id, model.name, adapter ?? null, path, request.hidesUsage]);
-    return `response:${createHash("sha256").update(who).update(body).digest("base64url")}`;
+    const hash = createHash("sha256").update(who);
+    for (const piece of Buffer.isBuffer(body) ? [body] : body) hash.update(piece);
+    return `response:${hash.digest("base64url")}`;
   }
 
   /** Sends the answer that is kept under `key`; null when there is none. */
