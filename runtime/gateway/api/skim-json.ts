@@ -22,8 +22,8 @@ const keptBytes = 320;
 /** A body in which nothing was cut up to here, as a part of it, is likely to be of short strings throughout. */
 const hopefulShare = 0.25;
 
-/** Ends a string that was cut. Not a character by Unicode, so no text has it. */
-const mark = "\uffff";
+/** Ends a string that was cut: "private use two", which no text has, and of the characters that V8 keeps in a byte. */
+const mark = "\u0092";
 
 /** Whether there is more of a string than `skimJson` kept. Such a string begins as the client wrote it, and no more is known. */
 export function isCut(text: string): boolean {
