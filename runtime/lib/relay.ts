@@ -1,5 +1,4 @@
 import type { IncomingHttpHeaders } from "node:http";
-import { Readable } from "node:stream";
 import { Agent, type Dispatcher } from "undici";
 import { PenstockError } from "../contracts/errors.ts";
 import { forwardedList, stopping } from "./forward-headers.ts";
@@ -104,9 +103,9 @@ export class Relay {
     const { firstByteTimeoutMs: headersTimeout, betweenBytesTimeoutMs: bodyTimeout } = request;
     const options = { origin, path, method, headers, body, headersTimeout, bodyTimeout };
     const dispatch = (): unknown => this.#agent.dispatch(options, handler);
-    // A stream that fails before somebody listens to it would end the process.
-    if (body instanceof Readable) dispatch();
-    else sendInTurn(dispatch);
+    // A stream that fails before somebody listens to it would end the process; a long body is not worth waiting for another.
+    if (body === null || Buffer.isBuffer(body)) sendInTurn(dispatch);
+    else dispatch();
     return promise;
   }
 
