@@ -102,10 +102,8 @@ export class Relay {
     const body = request.body as Exclude<RelayRequest["body"], SentBody>;
     const { firstByteTimeoutMs: headersTimeout, betweenBytesTimeoutMs: bodyTimeout } = request;
     const options = { origin, path, method, headers, body, headersTimeout, bodyTimeout };
-    const dispatch = (): unknown => this.#agent.dispatch(options, handler);
-    // A stream that fails before somebody listens to it would end the process; a long body is not worth waiting for another.
-    if (body === null || Buffer.isBuffer(body)) sendInTurn(dispatch);
-    else dispatch();
+    // Leaves at the end of this turn: undici first looks whether an idle connection is still one.
+    this.#agent.dispatch(options, handler);
     return promise;
   }
 
