@@ -1,6 +1,6 @@
 import { setFlagsFromString } from "node:v8";
 
-/** As far as V8 lets a heap grow by itself, in percent of what is in use. */
+/** Up to four times what is in use: the most that V8 chooses by itself (`kMaxGrowingFactor` in its memory controller). */
 const growingPercent = 300;
 
 /**

@@ -5,7 +5,7 @@ import { readInto, type Sink } from "./http.ts";
 /**
  * Bodies longer than this are kept in memory that is lent, given back and lent again. Left to V8, the prompts of a hundred
  * long conversations outlive its quick collections, and the thorough ones that they cause hold up everybody: 33 ms at the
- * 99th percentile where this adds 5 (`npm run bench:gateway -- --only large`).
+ * 99th percentile, and 3 to 10 since (`npm run bench:gateway -- --only large`, docs/benchmarks.md).
  */
 const longBytes = 64 * 1_024;
 
@@ -50,6 +50,17 @@ export function editedLength(length: number, edits: readonly Edit[]): number {
   return edits.reduce((sum, { adds, removes }) => sum + adds.length - removes, length);
 }
 
+/** What `edits` make of `bytes`, piece by piece. `edits` are in order of their place. */
+export function* edited(bytes: Buffer, edits: readonly Edit[]): Generator<Buffer> {
+  let from = 0;
+  for (const { at, removes, adds } of edits) {
+    yield bytes.subarray(from, at);
+    yield adds;
+    from = at + removes;
+  }
+  yield bytes.subarray(from);
+}
+
 /**
  * A long body, until it is released: its memory is another request's then. So nothing of it is handed out but copies, and
  * what `bytes` gives must be kept no longer than the caller's own turn.
@@ -69,24 +80,19 @@ export class LongBody {
 
   /** Throws when it was released. */
   get bytes(): Buffer {
-    if (this.#room === null) throw new Error("this body was released");
+    if (this.#room === null) throw released();
     return this.#bytes;
   }
 
-  /** Copies, piece by piece as they are asked for. `edits` are in order of their place. Throws as `bytes` does. */
-  *pieces(edits: readonly Edit[]): Generator<Buffer> {
-    let at = 0;
-    for (const { at: until, removes, adds } of edits) {
-      yield* this.#copies(at, until);
-      yield adds;
-      at = until + removes;
+  /** Copies of what `edits` make of it, as they are asked for. Throws as `bytes` does. */
+  *copies(edits: readonly Edit[]): Generator<Buffer> {
+    for (const part of edited(this.bytes, edits)) {
+      for (let at = 0; at < part.length; at += pieceBytes) {
+        // Whoever sends may come back for more when the request is over.
+        if (this.#room === null) throw released();
+        yield Buffer.from(part.subarray(at, at + pieceBytes));
+      }
     }
-    yield* this.#copies(at, this.length);
-  }
-
-  *#copies(from: number, to: number): Generator<Buffer> {
-    for (let at = from; at < to; at += pieceBytes)
-      yield Buffer.from(this.bytes.subarray(at, Math.min(to, at + pieceBytes)));
   }
 
   /** Nobody needs it any more. Once more does nothing. */
@@ -94,6 +100,10 @@ export class LongBody {
     if (this.#room !== null) giveBack(this.#room);
     this.#room = null;
   }
+}
+
+function released(): Error {
+  return new Error("this body was released");
 }
 
 /** A long body on its way: it can be iterated once for each time that it is sent. */
@@ -109,7 +119,7 @@ export class SentBody implements Iterable<Buffer> {
   }
 
   [Symbol.iterator](): Iterator<Buffer> {
-    return this.#body.pieces(this.#edits);
+    return this.#body.copies(this.#edits);
   }
 }
 
@@ -136,8 +146,10 @@ class LongSink implements Sink<Buffer | LongBody> {
 
   end(): Buffer | LongBody {
     if (this.#room !== null) return new LongBody(this.#room, this.#length);
-    const [only] = this.#chunks;
-    return this.#chunks.length === 1 && only !== undefined ? only : Buffer.concat(this.#chunks, this.#length);
+    // The request lives until it is answered, and this with its listeners.
+    const chunks = this.#chunks.splice(0);
+    const [only] = chunks;
+    return chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks, this.#length);
   }
 
   #roomFor(bytes: number): Buffer {

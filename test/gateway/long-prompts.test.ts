@@ -99,3 +99,22 @@ test("what is wrong within a long string is the client's error, and no replica's
   expect((await under.post(path, good)).status).toBe(200);
   expect(under.agent.loads).toBe(1);
 });
+
+test("the answer to a long prompt is kept for the same one, and for no other", async () => {
+  let asked = 0;
+  const counted: FakeAgentBehaviour = {
+    onInfer: (_, outgoing) => {
+      asked += 1;
+      outgoing.writeHead(200, { "content-type": "application/json" }).end('{"n":1}');
+    },
+  };
+  await using under = await gatewayUnderTest(counted, { responseCache: { models: ["m"], seconds: 60 } });
+  const told: (string | null)[] = [];
+  for (const seed of [1, 1, 2]) {
+    const response = await under.post(path, conversation(seed, "m", { temperature: 0 }));
+    await response.text();
+    told.push(response.headers.get("x-penstock-cache"));
+  }
+  expect(told).toEqual([null, "hit", null]);
+  expect(asked).toBe(2);
+});

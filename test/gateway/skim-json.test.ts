@@ -1,3 +1,5 @@
+import type { IncomingMessage } from "node:http";
+import { Readable } from "node:stream";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parseJson } from "../../runtime/contracts/validate.ts";
@@ -5,6 +7,7 @@ import { PenstockError } from "../../runtime/contracts/errors.ts";
 import { readJsonCall, type JsonCall } from "../../runtime/gateway/api/call.ts";
 import { applied } from "../../runtime/gateway/api/edit-body.ts";
 import { isCut, skimJson } from "../../runtime/gateway/api/skim-json.ts";
+import { readRequest } from "../../runtime/gateway/stages/read.ts";
 
 /** Long enough that a body with it is skimmed. */
 const padding = "p".repeat(20_000);
@@ -137,10 +140,19 @@ describe("a request with long strings", () => {
     expect(() => call(chat("x", { model: padding }))).toThrow(expect.objectContaining({ param: "model" }));
   });
 
-  test("a picture is left out of the count of bytes, as much as when all is read", () => {
+  test("a picture counts for as many tokens as when all is read", async () => {
     const body = chat(image(`data:image/png;base64,${"A".repeat(50_000)}`));
-    const { cutDataBytes } = call(body);
-    expect(cutDataBytes).toBeGreaterThan(49_000);
-    expect(call(body, true).cutDataBytes).toBe(0);
+    const tokens = async (keepsFields: boolean): Promise<number> => {
+      const incoming = Readable.from([body]) as IncomingMessage;
+      incoming.headers = {};
+      const bounds = { maxBodyBytes: 1e6, allowedHosts: [] };
+      const request = await readRequest("/v1/chat/completions", { incoming, bounds, keepsFields });
+      request.release();
+      return request.promptTokens;
+    };
+    const [skimmed, whole] = [await tokens(false), await tokens(true)];
+    // The padding is 5,000 tokens, a picture 1,500, and its 50,000 characters none.
+    expect(whole).toBeLessThan(7_000);
+    expect(Math.abs(skimmed - whole)).toBeLessThanOrEqual(1);
   });
 });

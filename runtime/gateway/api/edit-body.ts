@@ -1,5 +1,5 @@
 import { parseJson } from "../../contracts/validate.ts";
-import { editedLength, type Edit } from "../../lib/long-body.ts";
+import { edited, type Edit } from "../../lib/long-body.ts";
 
 /** A JSON object, and what is changed in it on its way to the engine. */
 export interface EditedBody {
@@ -10,15 +10,7 @@ export interface EditedBody {
 
 /** The body with its edits made. */
 export function applied({ bytes, edits }: EditedBody): Buffer {
-  if (edits.length === 0) return bytes;
-  const pieces: Buffer[] = [];
-  let at = 0;
-  for (const edit of edits) {
-    pieces.push(bytes.subarray(at, edit.at), edit.adds);
-    at = edit.at + edit.removes;
-  }
-  pieces.push(bytes.subarray(at));
-  return Buffer.concat(pieces, editedLength(bytes.length, edits));
+  return edits.length === 0 ? bytes : Buffer.concat([...edited(bytes, edits)]);
 }
 
 /**

@@ -121,7 +121,10 @@ async function atHome(exchange: Exchange, options: ForwardOptions): Promise<Rela
   }
 }
 
-/** What is wrong in a long string of a body may show only when the body must be written anew for an engine. */
+/**
+ * Nothing that the replica did. What is wrong in a long string, which `skimJson` does not read, shows only when the body
+ * must be written anew for an engine.
+ */
 const sayNothingOfReplica: ReadonlySet<ErrorCode> = new Set(["client_closed", "adapter_not_ready", "invalid_json"]);
 
 function mayTryAgain({ code }: PenstockError, killed: number): boolean {

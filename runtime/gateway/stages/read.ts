@@ -63,8 +63,8 @@ export interface ReadFrom {
   readonly incoming: IncomingMessage;
   readonly bounds: ReadBounds;
   /**
-   * For hooks alone. A prompt of 220 KB that is parsed takes as much again, and one that outlives its parsing is moved by
-   * collections of garbage that hold up everybody for tens of milliseconds.
+   * For hooks alone: the body is then parsed whole. A prompt of 220 KB takes as much again, and is moved by collections of
+   * garbage that hold up everybody for tens of milliseconds.
    */
   readonly keepsFields: boolean;
 }
